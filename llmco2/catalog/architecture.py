@@ -1,0 +1,74 @@
+"""The architecture record: everything about a model that decides its kernels, as counts and widths.
+
+Invariant: a layer stack is described by how many layers of each kind it has, so one record covers dense, GQA, MQA,
+MLA, sliding-window, mixture-of-experts and hybrid (Mamba, gated linear attention) decoders. Zero means "none".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """Shape of a decoder-only language model; widths in elements, windows in tokens."""
+
+    model_id: str
+    family: str = ""  # who shares a lineage: "llama", "qwen", "gemma" (for group-aware splits)
+    hidden_dim: int
+    vocab_size: int
+    tied_embeddings: bool = False
+    max_context_tokens: int | None = None
+
+    # attention mixers
+    n_full_attention_layers: int = 0
+    n_sliding_attention_layers: int = 0
+    sliding_window_tokens: int = 0
+    n_heads: int = 0
+    n_kv_heads: int = 0
+    head_dim: int = 0
+    gated_attention_output: bool = False  # the query projection also makes an output gate of its own width
+
+    # multi-head latent attention (used when kv_lora_rank > 0; then the cache is kv_lora_rank + qk_rope_head_dim)
+    q_lora_rank: int = 0
+    kv_lora_rank: int = 0
+    qk_nope_head_dim: int = 0
+    qk_rope_head_dim: int = 0
+    v_head_dim: int = 0
+
+    # recurrent mixers: Mamba, Mamba-2, gated delta-net
+    n_recurrent_layers: int = 0
+    recurrent_in_dim: int = 0  # summed output width of all input projections (x, z, B, C, dt | q, k, v, z, a, b)
+    recurrent_inner_dim: int = 0  # input width of the output projection
+    recurrent_conv_dim: int = 0  # channels of the short convolution
+    recurrent_conv_width: int = 4
+    recurrent_state_elements: int = 0  # state per sequence and layer, in elements
+
+    # feed-forward
+    n_dense_mlp_layers: int = 0
+    ffn_dim: int = 0
+    gated_mlp: bool = True  # three matrices (gate, up, down) rather than two
+    n_moe_layers: int = 0
+    n_experts: int = 0
+    experts_per_token: int = 0
+    expert_ffn_dim: int = 0
+    gated_experts: bool = True
+    shared_expert_ffn_dim: int = 0  # summed over the shared experts; 0 where there is none
+
+    # what no matrix product carries: biases, norms, positions, convolutions' small vectors
+    other_params: int = 0
+    checkpoint_precision: str = "bf16"  # dtype of the published weights: bf16 fp16 fp32 fp8 mxfp4
+    stated_params: int | None = None  # as published, where known
+    source: str = ""
+    retrieved: str = ""
+    confidence: str = ""
+
+    @property
+    def n_attention_layers(self) -> int:
+        """Layers whose mixer is attention of either reach."""
+        return self.n_full_attention_layers + self.n_sliding_attention_layers
+
+    @property
+    def is_mla(self) -> bool:
+        """Whether attention keeps a latent cache (multi-head latent attention)."""
+        return self.kv_lora_rank > 0

@@ -1,0 +1,76 @@
+"""Every error this package raises on purpose.
+
+::
+
+    LLMCO2Error
+    ├── InputError            what a person typed or handed in (CLI exit code 2)
+    │   ├── UnknownNameError  a name that is in no catalog table, with the nearest names
+    │   ├── RequestError      a request that cannot be (zero tokens, TP that does not divide the heads)
+    │   ├── DoesNotFitError   weights + KV cache + workspace exceed the memory of the GPUs
+    │   └── FileFormatError   a damaged, truncated or foreign file, with its line where known
+    ├── CheckpointError       a checkpoint that is damaged, foreign or of another format version
+    └── MeasurementError      the machine could not be measured (driver, counter, MIG, lost GPU)
+
+A message is one line: what, got, expected, remedy. Use :func:`explain` to build it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class LLMCO2Error(Exception):
+    """Base of every deliberate error; its text is one line that a person can act on."""
+
+
+class InputError(LLMCO2Error, ValueError):
+    """Something a person typed or handed in is wrong; the command line leaves with exit code 2."""
+
+
+class UnknownNameError(InputError):
+    """A name that no catalog table knows; ``suggestions`` holds the nearest known names, best first."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str = "") -> None:
+        self.kind = kind
+        self.name = name
+        self.suggestions: Sequence[str] = nearest_names(name, known)
+        hint = f"did you mean {', '.join(self.suggestions)}?" if self.suggestions else ""
+        super().__init__(explain(f"unknown {kind}", got=repr(name), remedy=" ".join(x for x in (hint, remedy) if x)))
+
+
+class RequestError(InputError):
+    """A request that cannot be served as written."""
+
+
+class DoesNotFitError(RequestError):
+    """Weights, KV cache and workspace exceed the memory of the GPUs asked for."""
+
+
+class FileFormatError(InputError):
+    """A damaged, truncated or foreign file."""
+
+
+class CheckpointError(LLMCO2Error):
+    """A checkpoint that is damaged, foreign or of another format version."""
+
+
+class MeasurementError(LLMCO2Error):
+    """The machine could not be measured; the text says why and what mends it."""
+
+
+def explain(what: str, *, got: object = None, expected: object = None, remedy: str = "") -> str:
+    """Return the one-line message ``what: got …, expected …; remedy``."""
+    facts = [f"{label} {value}" for label, value in (("got", got), ("expected", expected)) if value is not None]
+    line = what + (": " + ", ".join(facts) if facts else "")
+    return " ".join((line + (f"; {remedy}" if remedy else "")).split())
+
+
+def nearest_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Return up to ``limit`` known names nearest to ``name``, best first, comparing without case."""
+    by_key = {candidate.casefold(): candidate for candidate in known}
+    key = name.casefold()
+    inside = sorted((k for k in by_key if key and key in k), key=len)
+    close = difflib.get_close_matches(key, by_key, n=limit, cutoff=0.55)
+    ordered = dict.fromkeys([*close, *inside])
+    return [by_key[k] for k in list(ordered)[:limit]]

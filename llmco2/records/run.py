@@ -1,0 +1,121 @@
+"""The measured run: one configuration, what was measured of it, how, and by what.
+
+Invariant: the schema is flat and versioned; a value nobody measured is ``None``, never zero. Energies are gross
+(idle included) joules of all GPUs in use for the whole batch, unless ``energy_includes`` says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+from llmco2.records.request import UNKNOWN
+
+RUN_SCHEMA_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredRun:
+    """One row of ``MeasuredRun`` data: a request, its labels, and their provenance."""
+
+    schema_version: int = RUN_SCHEMA_VERSION
+    run_id: str  # stable identity of the configuration inside its source
+    source: str  # campaign, dataset or importer
+    simulated: bool = False  # True for anything that no real GPU drew
+    status: str = "ok"  # ok | failed
+    failure_reason: str | None = None
+    flags: str = ""  # semicolon-separated warnings: parts_disagree; counter_disagrees; shared_gpu; throttled …
+
+    # the request
+    model: str
+    gpu: str
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    expert_parallel: int = 1
+    data_parallel: int = 1
+    engine: str = UNKNOWN
+    engine_version: str | None = None
+    precision: str = UNKNOWN
+    kv_precision: str = UNKNOWN
+    batch_size: float = 1.0
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+    serving: str = "static"
+
+    # labels; energy in J for the whole batch over all GPUs, time in s
+    prefill_energy_j: float | None = None
+    prefill_energy_std_j: float | None = None
+    decode_energy_j: float | None = None
+    decode_energy_std_j: float | None = None
+    energy_j: float | None = None  # prefill and decode together, as one enclosing window saw them
+    energy_std_j: float | None = None
+    energy_per_output_token_j: float | None = None  # at a steady batch
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    latency_s: float | None = None
+    average_power_w: float | None = None  # all GPUs
+    host_energy_j: float | None = None  # CPU packages
+    dram_energy_j: float | None = None
+    repeats: int = 1
+    window_s: float | None = None  # length of the measured window, repeats included
+
+    # how
+    energy_method: str = UNKNOWN  # counter_slope | counter_window | integrated_power | published
+    energy_includes: str = "gpu_gross"
+    counter_period_s: float | None = None
+    integrated_energy_j: float | None = None  # the other way of measuring, where both were possible
+    idle_power_w: float | None = None  # one GPU, bare
+    context_idle_power_w: float | None = None  # one GPU, CUDA context loaded
+    power_limit_w: float | None = None
+    sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    temperature_c: float | None = None
+    gpu_utilization_percent: float | None = None
+    throttle_reasons: str | None = None
+    attention_backend: str | None = None
+    cuda_graphs: bool | None = None
+    step_time_batch1_s: float | None = None
+    driver_version: str | None = None
+    device_name: str | None = None
+    measured_at: str | None = None  # ISO 8601, UTC
+    weight: float = 1.0  # how far the source is trusted, 0 to 1
+    notes: str = ""
+
+    @property
+    def n_gpus(self) -> int:
+        """GPUs in use."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+
+RUN_COLUMNS: Final = tuple(field.name for field in fields(MeasuredRun))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelMeasurement:
+    """One measured kernel: its kind, its shape, its latency and, where known, its power."""
+
+    schema_version: int = RUN_SCHEMA_VERSION
+    source: str
+    simulated: bool = False
+    gpu: str
+    kind: str  # gemm | prefill_attention | decode_attention | moe | all_reduce | norm …
+    precision: str
+    m: float | None = None  # tokens
+    n: float | None = None
+    k: float | None = None
+    batch_size: float | None = None
+    context_tokens: float | None = None
+    n_heads: int | None = None
+    n_kv_heads: int | None = None
+    head_dim: int | None = None
+    n_experts: int | None = None
+    experts_per_token: int | None = None
+    n_gpus: int = 1
+    message_bytes: float | None = None
+    latency_s: float
+    power_w: float | None = None
+    energy_j: float | None = None
+    repeats: int = 1
+
+
+KERNEL_COLUMNS: Final = tuple(field.name for field in fields(KernelMeasurement))
