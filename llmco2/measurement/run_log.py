@@ -43,7 +43,8 @@ class Repair:
     moved_to: Path
 
     def __str__(self) -> str:
-        return f"the last line was torn ({self.fragment_bytes} bytes, an unfinished run): moved to {self.moved_to.name}"
+        size = f"{self.fragment_bytes} bytes of an unfinished run"
+        return f"torn last line ({size}) moved to {self.moved_to.name}"
 
 
 class RunLog:
