@@ -1,0 +1,177 @@
+"""The GPU table and the kind resolution of GPU names.
+
+A name resolves when it is, without regard to case, spaces and dashes, a catalog id, an alias or the device name that
+NVML reports ("NVIDIA H100 80GB HBM3"). A bare chip name stands for the board most often met under it:
+
+========  =================    ========  ================
+name      stands for           name      stands for
+========  =================    ========  ================
+A100      A100-SXM4-80GB       V100      V100-SXM2-16GB
+A100-40GB A100-SXM4-40GB       H20       H20-SXM-96GB
+A800      A800-PCIe-80GB       GH200     GH200-96GB
+H100      H100-SXM5-80GB       B200      B200-SXM-180GB
+H200      H200-SXM-141GB       GB200     GB200-186GB
+========  =================    ========  ================
+
+A name may also be the path of a JSON datasheet (``*.json``) for a GPU that the table lacks; its keys are the columns
+of ``datasets/gpus.csv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from llmco2.catalog import tables
+from llmco2.catalog.gpu import Gpu
+from llmco2.errors import FileFormatError, UnknownNameError, explain
+from llmco2.units import BYTES_PER_GB, BYTES_PER_GIB
+
+PEAK_COLUMNS: Final = MappingProxyType(
+    {
+        "fp32": "fp32_tflops",
+        "tf32": "tf32_tflops",
+        "fp16": "fp16_tflops",
+        "bf16": "bf16_tflops",
+        "fp8": "fp8_tflops",
+        "int8": "int8_tops",
+        "fp4": "fp4_tflops",
+    }
+)
+REQUIRED_COLUMNS: Final = ("gpu_id", "memory_gib", "memory_bandwidth_gb_per_s", "tdp_w")
+OPTIONAL_COLUMNS: Final = (
+    *PEAK_COLUMNS.values(),
+    *(
+        "vendor",
+        "architecture",
+        "memory_type",
+        "l2_mb",
+        "n_sms",
+        "interconnect",
+        "interconnect_gb_per_s",
+        "pcie",
+    ),
+    *("pcie_gb_per_s", "idle_power_w", "idle_source", "release_year", "nvml_names", "aliases", "source"),
+    *("verified_how", "retrieved", "confidence", "note"),
+)
+DEFAULT_PCIE_GB_PER_S: Final = 32.0  # PCIe Gen4 x16, one direction
+_FLOPS_PER_TFLOP: Final = 1e12
+_BYTES_PER_MB: Final = 1e6
+_VENDOR_PREFIXES: Final = ("nvidia", "tesla", "geforce", "amd", "instinct", "intel")
+
+
+@lru_cache(maxsize=1)
+def load_gpus() -> Mapping[str, Gpu]:
+    """Return every GPU of ``datasets/gpus.csv`` by its canonical id, in the table's order."""
+    rows = tables.read_table("gpus.csv", (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS))
+    gpus = (gpu_from_row(row, f"gpus.csv line {line}") for line, row in enumerate(rows, start=2))
+    return MappingProxyType({gpu.gpu_id: gpu for gpu in gpus})
+
+
+def resolve_gpu(name: str) -> Gpu:
+    """Return the GPU that ``name`` means: an id, an alias, an NVML device name or the path of a JSON datasheet.
+
+    Raises UnknownNameError with the nearest ids, FileFormatError for a damaged datasheet.
+    """
+    gpu = _gpus_by_key().get(_key(name))
+    if gpu is not None:
+        return gpu
+    if name.casefold().endswith(".json"):
+        return gpu_from_datasheet(Path(name))
+    raise UnknownNameError(
+        "GPU",
+        name,
+        load_gpus(),
+        remedy="or give the path of a JSON datasheet with the columns of datasets/gpus.csv",
+    )
+
+
+def gpu_from_datasheet(path: Path) -> Gpu:
+    """Return the GPU that a JSON datasheet describes; keys are the columns of ``datasets/gpus.csv``.
+
+    Raises FileFormatError, one line, for a damaged file, an unknown key, a missing or impossible figure.
+    """
+    row = tables.read_json_object(path, "a GPU datasheet")
+    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+    unknown = [key for key in row if key not in known]
+    if unknown:
+        raise FileFormatError(
+            explain(f"{path} has an unknown key", got=unknown[0], expected="one of " + " ".join(known))
+        )
+    return gpu_from_row(row, str(path))
+
+
+def gpu_from_row(row: tables.Row, where: str) -> Gpu:
+    """Return the GPU of one row in table units (TFLOP/s, GiB, GB/s, MB, W), converted to SI; ``where`` names it.
+
+    Raises FileFormatError when a required figure is missing or a figure is no positive number.
+    """
+    gpu_id = tables.text(row, "gpu_id", where)
+    peaks = {}
+    for precision, column in PEAK_COLUMNS.items():
+        peak_tflops = tables.optional_number(row, column, where, low=1e-3)
+        if peak_tflops is not None:
+            peaks[precision] = peak_tflops * _FLOPS_PER_TFLOP
+    if not peaks.keys() & {"fp16", "bf16", "fp32"}:
+        raise FileFormatError(
+            explain(
+                f"{where}: no peak rate",
+                expected="at least one of fp32_tflops, fp16_tflops, bf16_tflops (dense)",
+            )
+        )
+    l2_mb = tables.optional_number(row, "l2_mb", where)
+    n_sms = tables.optional_number(row, "n_sms", where, low=1)
+    pcie_gb_per_s = tables.optional_number(row, "pcie_gb_per_s", where, low=0.1) or DEFAULT_PCIE_GB_PER_S
+    interconnect_gb_per_s = (
+        tables.optional_number(row, "interconnect_gb_per_s", where, low=0.1) or pcie_gb_per_s
+    )
+    return Gpu(
+        gpu_id=gpu_id,
+        vendor=tables.optional_text(row, "vendor"),
+        architecture=tables.optional_text(row, "architecture"),
+        peak_flops_per_s=MappingProxyType(peaks),
+        memory_bytes=tables.number(row, "memory_gib", where, low=0.1) * BYTES_PER_GIB,
+        memory_bandwidth_bytes_per_s=tables.number(row, "memory_bandwidth_gb_per_s", where, low=0.1)
+        * BYTES_PER_GB,
+        l2_bytes=None if l2_mb is None else l2_mb * _BYTES_PER_MB,
+        n_sms=None if n_sms is None else int(n_sms),
+        interconnect_bytes_per_s=interconnect_gb_per_s * BYTES_PER_GB,
+        pcie_bytes_per_s=pcie_gb_per_s * BYTES_PER_GB,
+        tdp_w=tables.number(row, "tdp_w", where, low=1.0),
+        idle_power_w=tables.optional_number(row, "idle_power_w", where),
+        release_year=tables.whole(row, "release_year", where, default=0),
+        nvml_names=tables.names(row, "nvml_names"),
+        aliases=tables.names(row, "aliases"),
+        source=tables.optional_text(row, "source"),
+        retrieved=tables.optional_text(row, "retrieved"),
+        confidence=tables.optional_text(row, "confidence"),
+    )
+
+
+def _key(name: str) -> str:
+    """Return ``name`` folded for comparison: letters and digits only, without leading vendor words."""
+    key = "".join(character for character in name.casefold() if character.isalnum())
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in _VENDOR_PREFIXES:
+            if key.startswith(prefix) and len(key) > len(prefix):
+                key = key.removeprefix(prefix)
+                stripped = True
+    return key
+
+
+@lru_cache(maxsize=1)
+def _gpus_by_key() -> Mapping[str, Gpu]:
+    """Return the GPUs by folded id, NVML name and alias; an id beats an NVML name, which beats an alias."""
+    by_key: dict[str, Gpu] = {}
+    gpus = load_gpus().values()
+    for gpu in gpus:
+        by_key.setdefault(_key(gpu.gpu_id), gpu)
+    for gpu in gpus:
+        for name in (*gpu.nvml_names, *gpu.aliases):
+            by_key.setdefault(_key(name), gpu)
+    return by_key

@@ -1,0 +1,148 @@
+"""Read the shipped CSV tables: text cells in, typed cells out, errors that name the file, the row and the column.
+
+Invariant: an empty cell means "unknown" or "not there" and reads as None; it never becomes zero.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llmco2.errors import FileFormatError, explain
+from llmco2.resources import datasets_dir
+
+Row = Mapping[str, object]
+
+
+def read_table(name: str, required: Sequence[str]) -> list[dict[str, str]]:
+    """Return the rows of the shipped table ``name`` (a file of ``datasets/``), keyed by its header.
+
+    Raises FileFormatError when the file is missing, is not UTF-8 or lacks one of the ``required`` columns.
+    """
+    path = datasets_dir() / name
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            header = list(reader.fieldnames or ())
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileFormatError(
+            explain(
+                f"cannot read the shipped table {name}", got=error, remedy="reinstall: pip install llmco2"
+            )
+        ) from error
+    missing = [column for column in required if column not in header]
+    if missing:
+        raise FileFormatError(
+            explain(f"{path.name} lacks columns", got=", ".join(header), expected=", ".join(missing))
+        )
+    return rows
+
+
+def text(row: Row, column: str, where: str) -> str:
+    """Return a text cell that must not be empty."""
+    value = row.get(column)
+    if not isinstance(value, str) or not value.strip():
+        raise FileFormatError(explain(f"{where}: {column} is missing", got=repr(value), expected="a text"))
+    return value.strip()
+
+
+def optional_text(row: Row, column: str) -> str:
+    """Return a text cell, or the empty text."""
+    value = row.get(column)
+    return "" if value is None else str(value).strip()
+
+
+def names(row: Row, column: str) -> tuple[str, ...]:
+    """Return the names of a cell that separates them by semicolons; a list (from JSON) is taken as it is."""
+    value = row.get(column)
+    parts = value if isinstance(value, list | tuple) else str(value or "").split(";")
+    return tuple(str(part).strip() for part in parts if str(part).strip())
+
+
+def optional_number(row: Row, column: str, where: str, *, low: float = 0.0) -> float | None:
+    """Return a finite number of at least ``low``, or None for an empty cell."""
+    value = row.get(column)
+    if value is None or value == "":
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < low:
+        raise FileFormatError(
+            explain(f"{where}: {column} is no number", got=repr(value), expected=f"a number from {low:g}")
+        )
+    return number
+
+
+def number(row: Row, column: str, where: str, *, low: float = 0.0) -> float:
+    """Return a finite number of at least ``low`` from a cell that must not be empty."""
+    value = optional_number(row, column, where, low=low)
+    if value is None:
+        raise FileFormatError(explain(f"{where}: {column} is missing", expected=f"a number from {low:g}"))
+    return value
+
+
+def whole(row: Row, column: str, where: str, *, default: int | None = None, low: int = 0) -> int:
+    """Return a whole number; an empty cell gives ``default``, or an error where there is none."""
+    value = optional_number(row, column, where, low=low)
+    if value is None:
+        if default is None:
+            raise FileFormatError(explain(f"{where}: {column} is missing", expected="a whole number"))
+        return default
+    if value != int(value):
+        raise FileFormatError(explain(f"{where}: {column} is no whole number", got=f"{value:g}"))
+    return int(value)
+
+
+def flag(row: Row, column: str, where: str, *, default: bool) -> bool:
+    """Return a yes/no cell written as 1 or 0 (or a JSON boolean)."""
+    value = row.get(column)
+    if value is None or value == "":
+        return default
+    if isinstance(value, bool):
+        return value
+    if str(value).strip() in {"0", "1"}:
+        return str(value).strip() == "1"
+    raise FileFormatError(explain(f"{where}: {column} is neither 0 nor 1", got=repr(value)))
+
+
+def read_json_object(path: Path, what: str) -> dict[str, object]:
+    """Return the JSON object in ``path``; ``what`` says in errors what it should be ("a GPU datasheet").
+
+    Raises FileFormatError for a missing, truncated, foreign or oversized file.
+    """
+    import json  # noqa: PLC0415 - only user files are JSON; the tables are CSV
+
+    limit_bytes = 16_000_000
+    try:
+        if path.stat().st_size > limit_bytes:
+            raise FileFormatError(
+                explain(f"{path} is too large to be {what}", expected=f"under {limit_bytes:,} bytes")
+            )
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileFormatError(
+            explain(f"cannot read {path}", got=error.strerror or error, expected=what)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise FileFormatError(explain(f"{path} is not UTF-8 text", expected=what)) from error
+    except json.JSONDecodeError as error:
+        raise FileFormatError(
+            explain(
+                f"{path} is not valid JSON",
+                got=f"{error.msg} at line {error.lineno}",
+                expected=what,
+                remedy="is the file complete?",
+            )
+        ) from error
+    except RecursionError as error:
+        raise FileFormatError(explain(f"{path} nests too deep", expected=what)) from error
+    if not isinstance(value, dict):
+        raise FileFormatError(
+            explain(f"{path} holds no JSON object", got=type(value).__name__, expected=what)
+        )
+    return value
