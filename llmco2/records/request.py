@@ -56,8 +56,12 @@ class InferenceRequest:
 
     @property
     def n_gpus(self) -> int:
-        """GPUs in use: tensor × pipeline parallel (experts are spread over the same GPUs)."""
-        return self.tensor_parallel * self.pipeline_parallel
+        """GPUs in use: the wider of tensor and expert parallel, times the pipeline's stages.
+
+        Serving engines spread experts over the GPUs of the tensor-parallel group; a request that names only
+        ``expert_parallel`` shards its attention over those same GPUs.
+        """
+        return max(self.tensor_parallel, self.expert_parallel) * self.pipeline_parallel
 
 
 REQUEST_COLUMNS: Final = tuple(field.name for field in fields(InferenceRequest))

@@ -84,7 +84,7 @@ class MeasuredRun:
     @property
     def n_gpus(self) -> int:
         """GPUs in use."""
-        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+        return max(self.tensor_parallel, self.expert_parallel) * self.pipeline_parallel * self.data_parallel
 
 
 RUN_COLUMNS: Final = tuple(field.name for field in fields(MeasuredRun))

@@ -1,0 +1,88 @@
+"""Does it fit: weights, KV cache, recurrent state and workspace of one GPU against its memory.
+
+The workspace is what an engine keeps beside them: the CUDA context and allocator slack, plus the activations of the
+widest layer of one pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from llmco2.kernels.columns import Column, ShapeColumns, WorkloadColumns
+from llmco2.kernels.counting import PREFILL_TOKEN_BUDGET, kv_elements_per_token
+
+CONTEXT_BYTES: Final = 0.6e9  # CUDA context, kernels and libraries loaded (measured range 0.3–0.9 GB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNeed:
+    """Bytes on one GPU, ``(n_requests,)``."""
+
+    weights_bytes: Column
+    kv_cache_bytes: Column
+    workspace_bytes: Column
+
+    @property
+    def total_bytes(self) -> Column:
+        """All of it."""
+        return self.weights_bytes + self.kv_cache_bytes + self.workspace_bytes
+
+
+def weights_bytes_per_gpu(shape: ShapeColumns, work: WorkloadColumns) -> Column:
+    """Return the bytes of weights on the fullest GPU, every matrix in its own precision."""
+    tp, hidden = work.tensor_parallel, shape.hidden_dim
+    qk = shape.qk_nope_head_dim + shape.qk_rope_head_dim
+    query_latent = np.where(
+        shape.q_lora_rank > 0,
+        hidden * shape.q_lora_rank + shape.q_lora_rank * shape.n_heads * qk / tp,
+        hidden * shape.n_heads * qk / tp,
+    )
+    mla = (
+        query_latent
+        + hidden * (shape.kv_lora_rank + shape.qk_rope_head_dim)
+        + shape.kv_lora_rank * shape.n_heads * (shape.qk_nope_head_dim + shape.v_head_dim) / tp
+        + shape.n_heads * shape.v_head_dim * hidden / tp
+    )
+    query = shape.n_heads * shape.head_dim / tp
+    grouped = hidden * (query * (2.0 + shape.gated_attention_output)) + hidden * kv_elements_per_token(shape, work)
+    attention = np.where(shape.is_mla, mla, grouped) * shape.n_attention_layers
+    recurrent = shape.n_recurrent_layers * hidden * (shape.recurrent_in_dim + shape.recurrent_inner_dim) / tp
+    mlp = shape.n_dense_mlp_layers * hidden * shape.ffn_dim * (2.0 + shape.gated_mlp) / tp
+    per_expert_width = 2.0 + shape.gated_experts
+    shared = hidden * shape.shared_expert_ffn_dim * per_expert_width / tp
+    router = hidden * shape.n_experts
+    linear = attention + recurrent + mlp + shape.n_moe_layers * (shared + router)
+    experts = shape.n_moe_layers * shape.n_experts * hidden * shape.expert_ffn_dim * per_expert_width / tp
+    head = shape.vocab_size * hidden * np.where(shape.tied_embeddings > 0, 1.0, 2.0) / tp
+    stages = work.pipeline_parallel
+    return (
+        linear * work.weight_bytes_per_element / stages
+        + experts * work.expert_weight_bytes_per_element / stages
+        + (head + shape.other_params) * work.head_weight_bytes_per_element / stages
+    )
+
+
+def kv_cache_bytes_per_gpu(shape: ShapeColumns, work: WorkloadColumns) -> Column:
+    """Return the bytes of KV cache and recurrent state at the longest context, on one GPU."""
+    context = work.prompt_tokens + work.output_tokens
+    windowed = np.minimum(context, np.maximum(shape.sliding_window_tokens, 1.0))
+    token_layers = shape.n_full_attention_layers * context + shape.n_sliding_attention_layers * windowed
+    cache = token_layers * kv_elements_per_token(shape, work) * work.kv_bytes_per_element
+    state = shape.n_recurrent_layers * shape.recurrent_state_elements / work.tensor_parallel * 4.0
+    # Requests of a steady batch are out of phase, so on average half of the output is there.
+    fill = np.where(work.continuous > 0, (work.prompt_tokens + 0.5 * work.output_tokens) / context, 1.0)
+    return work.batch_size * (cache * fill + state) / work.pipeline_parallel
+
+
+def memory_need(shape: ShapeColumns, work: WorkloadColumns) -> MemoryNeed:
+    """Return what one GPU must hold for each request."""
+    rows = np.minimum(work.batch_size * work.prompt_tokens, PREFILL_TOKEN_BUDGET)
+    widest = np.maximum(shape.hidden_dim * 2.0, shape.ffn_dim * (1.0 + shape.gated_mlp) / work.tensor_parallel)
+    return MemoryNeed(
+        weights_bytes=weights_bytes_per_gpu(shape, work),
+        kv_cache_bytes=kv_cache_bytes_per_gpu(shape, work),
+        workspace_bytes=CONTEXT_BYTES + rows * widest * work.activation_bytes_per_element,
+    )
