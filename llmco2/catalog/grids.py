@@ -1,0 +1,236 @@
+"""Grid zones: how many grams of CO2e a kWh costs in a country or a cloud region, with the spread of the sources.
+
+Invariant: no zone without a source, a date and a range that contains its figure. Countries come from the data file
+of the installed ``ecologits`` (read, never imported: importing it costs more than a whole prediction), and from the
+shipped table where that file is absent or has another shape. The shipped table also holds what other tools state,
+and that makes the range.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Final
+
+from llmco2.catalog import tables
+from llmco2.errors import UnknownNameError
+
+WORLD_ZONE_ID: Final = "WOR"
+COUNTRY: Final = "country"
+CLOUD_REGION: Final = "cloud_region"
+GRAMS_PER_KILOGRAM: Final = 1e3
+
+_COUNTRY_FILE: Final = "grid_countries.csv"
+_REGION_FILE: Final = "grid_regions.csv"
+_COUNTRY_COLUMNS: Final = (
+    "zone_id", "iso2", "name", "aliases", "g_per_kwh", "date", "source", "codecarbon_g_per_kwh",
+    "carbontracker_g_per_kwh", "confidence",
+)  # fmt: skip
+_REGION_COLUMNS: Final = (
+    "zone_id", "provider", "region", "iso3", "place", "g_per_kwh", "date", "source", "other_g_per_kwh",
+    "other_source", "confidence",
+)  # fmt: skip
+# Zones that ecologits knows and no country table does.
+_AREA_NAMES: Final = {"EEE": ("European Economic Area", ("Europe", "EEA", "EU", "European Union"))}
+_PROVIDER_ALIASES: Final = {
+    "amazon": "aws",
+    "google": "gcp",
+    "gcloud": "gcp",
+    "microsoft": "azure",
+    "az": "azure",
+}
+_SAME_FIGURE: Final = 0.005  # two sources within half a percent carry the same vintage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridZone:
+    """Carbon intensity of the electricity of one zone, gCO2e per kWh, yearly and location-based."""
+
+    zone_id: str  # "FRA", "WOR", "aws:eu-west-3"
+    name: str  # "France", "Paris (aws eu-west-3)"
+    kind: str  # country | cloud_region
+    carbon_intensity_gco2e_per_kwh: float
+    low_gco2e_per_kwh: float  # lowest figure among the sources
+    high_gco2e_per_kwh: float  # highest figure among the sources
+    source: str
+    date: str  # year of the data, or the release that tabulates it
+    confidence: str  # high | medium | low
+    provider: str | None = None  # aws | azure | gcp | scaleway, for cloud regions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EcologitsMix:
+    """Country intensities, gCO2e/kWh by ISO 3166-1 alpha-3 code, from an installed ecologits."""
+
+    version: str
+    by_zone: Mapping[str, float]
+
+
+def read_ecologits_mix() -> EcologitsMix | None:
+    """Return the electricity mixes of the installed ecologits, or None where they are absent or of another shape.
+
+    The package is located and its JSON read; nothing of it is imported or run. Its ``gwp`` is in kgCO2e/kWh.
+    """
+    spec = PathFinder.find_spec("ecologits")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    try:
+        content = json.loads((folder / "data" / "electricity_mixes.json").read_bytes())
+        by_zone = {
+            str(mix["name"]): round(float(mix["gwp"]) * GRAMS_PER_KILOGRAM, 2)
+            for mix in content["electricity_mixes"]
+            if float(mix["gwp"]) > 0.0  # a mix rounded to zero is a gap, not a carbon-free country
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # the shipped table answers instead, and says so in its source
+    versions = [
+        p.name.removesuffix(".dist-info").partition("-")[2]
+        for p in folder.parent.glob("ecologits-*.dist-info")
+    ]
+    return EcologitsMix(version=max(versions, default="of unknown version"), by_zone=by_zone)
+
+
+def _where(row: Mapping[str, str]) -> str:
+    return f"grid table, zone {row['zone_id']}"
+
+
+def _country(row: Mapping[str, str], mix: EcologitsMix | None) -> GridZone:
+    shipped = tables.number(row, "g_per_kwh", _where(row))
+    others = [
+        tables.optional_number(row, column, _where(row))
+        for column in ("codecarbon_g_per_kwh", "carbontracker_g_per_kwh")
+    ]
+    value, source, date = shipped, row["source"], row["date"]
+    live = mix.by_zone.get(row["zone_id"]) if mix else None
+    if mix is not None and live is not None:
+        value, source = live, f"ecologits {mix.version} (MPL-2.0), from Ember / Our World in Data"
+        if abs(live - shipped) > _SAME_FIGURE * shipped:
+            date = f"ecologits {mix.version}"
+    figures = [value, shipped, *(figure for figure in others if figure is not None)]
+    return GridZone(
+        zone_id=row["zone_id"],
+        name=row["name"],
+        kind=COUNTRY,
+        carbon_intensity_gco2e_per_kwh=value,
+        low_gco2e_per_kwh=min(figures),
+        high_gco2e_per_kwh=max(figures),
+        source=source,
+        date=date,
+        confidence=row["confidence"],
+    )
+
+
+def _area(zone_id: str, mix: EcologitsMix) -> GridZone:
+    value = mix.by_zone[zone_id]
+    return GridZone(
+        zone_id=zone_id,
+        name=_AREA_NAMES[zone_id][0],
+        kind=COUNTRY,
+        carbon_intensity_gco2e_per_kwh=value,
+        low_gco2e_per_kwh=value,
+        high_gco2e_per_kwh=value,
+        source=f"ecologits {mix.version} (MPL-2.0)",
+        date=f"ecologits {mix.version}",
+        confidence="medium",
+    )
+
+
+def _region(row: Mapping[str, str], countries: Mapping[str, GridZone]) -> GridZone:
+    country = countries[row["iso3"]]
+    own, other = (
+        tables.optional_number(row, column, _where(row)) for column in ("g_per_kwh", "other_g_per_kwh")
+    )
+    figures = [figure for figure in (own, other) if figure is not None]
+    source = row["source"]
+    if own is None:
+        figures += [
+            country.low_gco2e_per_kwh,
+            country.high_gco2e_per_kwh,
+            country.carbon_intensity_gco2e_per_kwh,
+        ]
+        source = f"{source}; {country.source}"
+    value = country.carbon_intensity_gco2e_per_kwh if own is None else own
+    return GridZone(
+        zone_id=row["zone_id"],
+        name=f"{row['place']} ({row['provider']} {row['region']})",
+        kind=CLOUD_REGION,
+        carbon_intensity_gco2e_per_kwh=value,
+        low_gco2e_per_kwh=min(figures),
+        high_gco2e_per_kwh=max(figures),
+        source=f"{source}; range with {row['other_source']}" if other is not None else source,
+        date=row["date"] or country.date,
+        confidence=row["confidence"],
+        provider=row["provider"],
+    )
+
+
+def _key(name: str) -> str:
+    text = " ".join(name.casefold().replace("_", "-").split())
+    for separator in (":", "/"):
+        provider, found, region = text.partition(separator)
+        if found:
+            provider = provider.strip()
+            return f"{_PROVIDER_ALIASES.get(provider, provider)}:{region.strip()}"
+    return text
+
+
+@cache
+def _zones() -> tuple[Mapping[str, GridZone], Mapping[str, str]]:
+    """Return the zones by id, and the ids by every name they answer to."""
+    mix = read_ecologits_mix()
+    zones: dict[str, GridZone] = {}
+    id_by_name: dict[str, str] = {}
+    for row in tables.read_table(_COUNTRY_FILE, _COUNTRY_COLUMNS):
+        zone = _country(row, mix)
+        zones[zone.zone_id] = zone
+        names = (zone.zone_id, row["iso2"], zone.name, *tables.names(row, "aliases"))
+        id_by_name.update({_key(name): zone.zone_id for name in names if name})
+    if mix is not None:
+        for zone_id, (name, aliases) in _AREA_NAMES.items():
+            if zone_id in mix.by_zone:
+                zones[zone_id] = _area(zone_id, mix)
+                id_by_name.update({_key(alias): zone_id for alias in (zone_id, name, *aliases)})
+    for row in tables.read_table(_REGION_FILE, _REGION_COLUMNS):
+        zone = _region(row, zones)
+        zones[zone.zone_id] = zone
+        id_by_name[_key(zone.zone_id)] = zone.zone_id
+        id_by_name.setdefault(_key(row["region"]), zone.zone_id)
+    return zones, id_by_name
+
+
+def all_zones() -> tuple[GridZone, ...]:
+    """Return every zone: countries first, then cloud regions."""
+    return tuple(_zones()[0].values())
+
+
+def resolve_zone(name: str) -> GridZone:
+    """Return the zone that ``name`` means.
+
+    Taken: ISO codes ("FRA", "FR"), country names ("France"), "world", cloud regions with or without their provider
+    ("aws:eu-west-3", "eu-west-3", "azure:francecentral"), all without regard to case. Raise UnknownNameError, with
+    the nearest names, for anything else.
+    """
+    zones, id_by_name = _zones()
+    zone_id = id_by_name.get(_key(name))
+    if zone_id is None:
+        known = [zone.name for zone in zones.values() if zone.kind == COUNTRY] + list(zones)
+        remedy = "Give a country, an ISO code or a cloud region, or a carbon intensity of your own."
+        raise UnknownNameError("grid zone", name, known, remedy)
+    return zones[zone_id]
+
+
+@cache
+def country_intensity_range(low_share: float = 0.1, high_share: float = 0.9) -> tuple[float, float]:
+    """Return the two quantiles of the countries' intensities, gCO2e/kWh: what an unnamed place may have."""
+    values = sorted(
+        zone.carbon_intensity_gco2e_per_kwh
+        for zone in all_zones()
+        if zone.kind == COUNTRY and zone.zone_id != WORLD_ZONE_ID and zone.zone_id not in _AREA_NAMES
+    )
+    last = len(values) - 1
+    return values[round(low_share * last)], values[round(high_share * last)]
