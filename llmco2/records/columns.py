@@ -1,0 +1,35 @@
+"""The columns of an answer: what a request row becomes once it is predicted.
+
+Invariant: an answer keeps the request's columns, in their order, and adds these after them. Readers rely on the
+names; the order is that of the report: energy, time, power, carbon, verdict.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from llmco2.records.request import REQUEST_COLUMNS
+
+# Energies are joules of the whole batch over all its GPUs; low and high bound the 90 % interval, the bounds are physical.
+ANSWER_COLUMNS: Final = (
+    "prefill_energy_j",
+    "decode_energy_j",
+    "energy_j",
+    "energy_low_j",
+    "energy_high_j",
+    "energy_lower_bound_j",
+    "energy_upper_bound_j",
+    "energy_per_output_token_j",
+    "energy_per_total_token_j",
+    "ttft_s",
+    "tpot_s",
+    "latency_s",
+    "average_power_w",
+    "operational_gco2e",
+    "embodied_gco2e",
+    "in_domain",
+    "notes",
+    "error",
+)
+FRAME_COLUMNS: Final = REQUEST_COLUMNS + ANSWER_COLUMNS
+REQUIRED_COLUMNS: Final = ("model", "gpu")
