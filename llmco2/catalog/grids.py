@@ -1,9 +1,9 @@
-"""Grid zones: how many grams of CO2e a kWh costs in a country or a cloud region, with the spread of the sources.
+"""Grid zones: grams of CO2e per kWh in a country or a cloud region, with the spread of the sources.
 
-Invariant: no zone without a source, a date and a range that contains its figure. Countries come from the data file
-of the installed ``ecologits`` (read, never imported: importing it costs more than a whole prediction), and from the
-shipped table where that file is absent or has another shape. The shipped table also holds what other tools state,
-and that makes the range.
+Invariant: no zone without a source, a date and a range that contains its figure. Countries come from the
+data file of the installed ``ecologits`` (read, never imported: an import costs more than a whole
+prediction), and from the shipped table where that file is absent or has another shape. The shipped table
+also holds what other tools state, and that makes the range.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Final
 
 from llmco2.catalog import tables
 from llmco2.errors import UnknownNameError
+from llmco2.units import GRAMS_PER_KILOGRAM
 
 WORLD_ZONE_ID: Final = "WOR"
 COUNTRY: Final = "country"
 CLOUD_REGION: Final = "cloud_region"
-GRAMS_PER_KILOGRAM: Final = 1e3
 
 _COUNTRY_FILE: Final = "grid_countries.csv"
 _REGION_FILE: Final = "grid_regions.csv"
@@ -71,9 +71,10 @@ class EcologitsMix:
 
 
 def read_ecologits_mix() -> EcologitsMix | None:
-    """Return the electricity mixes of the installed ecologits, or None where they are absent or of another shape.
+    """Return the electricity mixes of the installed ecologits, or None where they are absent or reshaped.
 
-    The package is located and its JSON read; nothing of it is imported or run. Its ``gwp`` is in kgCO2e/kWh.
+    The package is located and its JSON read; nothing of it is imported or run. Its ``gwp`` is in
+    kgCO2e/kWh.
     """
     spec = PathFinder.find_spec("ecologits")
     if spec is None or not spec.submodule_search_locations:
@@ -211,9 +212,9 @@ def all_zones() -> tuple[GridZone, ...]:
 def resolve_zone(name: str) -> GridZone:
     """Return the zone that ``name`` means.
 
-    Taken: ISO codes ("FRA", "FR"), country names ("France"), "world", cloud regions with or without their provider
-    ("aws:eu-west-3", "eu-west-3", "azure:francecentral"), all without regard to case. Raise UnknownNameError, with
-    the nearest names, for anything else.
+    Taken: ISO codes ("FRA", "FR"), country names ("France"), "world", cloud regions with or without their
+    provider ("aws:eu-west-3", "eu-west-3", "azure:francecentral"), all without regard to case. Raise
+    UnknownNameError, with the nearest names, for anything else.
     """
     zones, id_by_name = _zones()
     zone_id = id_by_name.get(_key(name))
