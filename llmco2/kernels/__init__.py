@@ -1,4 +1,4 @@
-"""What an inference does: kernels of each phase with their FLOPs and bytes, their graph, their roofline, their memory.
+"""What an inference does: the kernels of each phase with FLOPs and bytes, their graph, roofline and memory.
 
-Invariant: counting is exact arithmetic on shapes, vectorised over requests, and knows nothing of any measurement.
+Invariant: counting is exact arithmetic on shapes, vectorised over requests, and knows no measurement.
 """

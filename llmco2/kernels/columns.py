@@ -1,6 +1,6 @@
-"""Requests as columns: one array per shape and workload quantity, so that counting is one pass over many requests.
+"""Requests as columns: one array per shape and workload quantity, so that one pass counts many requests.
 
-Invariant: every array has shape ``(n_requests,)`` and dtype float64; names are those of the records they come from.
+Invariant: every array has shape ``(n_requests,)`` and dtype float64; names are those of the records.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ SHAPE_FIELDS = tuple(field.name for field in fields(ShapeColumns))
 def shape_columns(architectures: Sequence[Architecture]) -> ShapeColumns:
     """Return the architectures as columns of shape ``(n_architectures,)``."""
     return ShapeColumns(
-        **{name: np.array([getattr(a, name) for a in architectures], dtype=np.float64) for name in SHAPE_FIELDS}
+        **{
+            name: np.array([getattr(a, name) for a in architectures], dtype=np.float64)
+            for name in SHAPE_FIELDS
+        }
     )
 
 

@@ -1,12 +1,15 @@
 """FLOPs and bytes of every kernel of a phase, from shapes alone.
 
 Conventions. A multiply-add is two FLOPs. Prefill produces the first output token; decode makes the remaining
-``output_tokens - 1``, one forward pass each. A causal kernel does only the attended half of the scores. Expert
-weights read are those expected to be hit by uniformly routed tokens. Under tensor parallelism each GPU holds its
-share of every matrix; key-value heads fewer than GPUs are replicated, as a latent cache is.
+``output_tokens - 1``, one forward pass each. A causal kernel does only the attended half of the scores.
+Expert weights read are those expected to be hit by uniformly routed tokens. Under tensor parallelism each GPU
+holds its share of every matrix; key-value heads fewer than GPUs are replicated, as a latent cache is. Narrow
+formats narrow what goes into a matrix product; what comes out of it, the residual stream and messages stay at
+16 bit or wider.
 
-Continuous serving admits prompts while others decode: prompts that arrive within one decode step share a pass, so
-a steady batch of B needs ``max(min(B, output_tokens), B·prompt_tokens / PREFILL_TOKEN_BUDGET)`` prefill passes.
+Continuous serving admits prompts while others decode: prompts that arrive within one decode step share a
+pass, so a steady batch of B needs
+``max(min(B, output_tokens), B·prompt_tokens / PREFILL_TOKEN_BUDGET)`` prefill passes.
 """
 
 from __future__ import annotations
@@ -21,8 +24,14 @@ from llmco2.kernels.context import attended_tokens_between, attended_tokens_up_t
 from llmco2.kernels.slots import Phase
 from llmco2.kernels.table import KernelTable, SlotAccumulator
 
-PREFILL_TOKEN_BUDGET: Final = 8192.0  # tokens a serving engine puts in one pass (vLLM's max_num_batched_tokens)
+PREFILL_TOKEN_BUDGET: Final = (
+    8192.0  # tokens a serving engine puts in one pass (vLLM's max_num_batched_tokens)
+)
 SCAN_FLOPS_PER_STATE_ELEMENT: Final = 6.0  # decay, outer-product update and read-out of a recurrent state
+STATE_BYTES_PER_ELEMENT: Final = 4.0  # recurrent states are kept in fp32
+NARROWEST_STREAM_BYTES: Final = (
+    2.0  # 8-bit engines requantise before each product and keep the rest at 16 bit
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +74,8 @@ def decode_pass(shape: ShapeColumns, work: WorkloadColumns) -> Pass:
         rows=batch * steps,
         rows_per_step=batch,
         full_context=batch * attended_tokens_between(first, last),
-        sliding_context=batch * attended_tokens_between(first, last, np.maximum(shape.sliding_window_tokens, 1.0)),
+        sliding_context=batch
+        * attended_tokens_between(first, last, np.maximum(shape.sliding_window_tokens, 1.0)),
         head_rows=batch * steps,
         state_passes=batch * steps,
     )
@@ -97,16 +107,39 @@ def expected_experts_hit(n_experts: Column, experts_per_token: Column, rows: Col
         return np.where(n_experts > 0, -experts * np.expm1(rows * np.log1p(-share)), 0.0)
 
 
-def _gemm(out: SlotAccumulator, slot: str, run: Pass, work: WorkloadColumns, *, layers: Column, width_in: Column,
-          width_out: Column, params: Column | None = None, launches_per_layer: Column | float = 1.0) -> None:  # fmt: skip
-    """Count one linear layer: ``rows × width_in × width_out`` per layer, on this GPU's share of the weights."""
+def stream_bytes_per_element(work: WorkloadColumns) -> Column:
+    """Return the bytes of an element that no product takes in: residual stream, attention, messages."""
+    return np.maximum(work.activation_bytes_per_element, NARROWEST_STREAM_BYTES)
+
+
+def _gemm(
+    out: SlotAccumulator,
+    slot: str,
+    run: Pass,
+    work: WorkloadColumns,
+    *,
+    layers: Column,
+    width_in: Column,
+    width_out: Column,
+    params: Column | None = None,
+    between: Column | float = 0.0,
+    weight_bytes_per_element: Column | None = None,
+    launches_per_layer: Column | float = 1.0,
+) -> None:
+    """Count one linear layer: ``rows × width_in × width_out`` per layer, on this GPU's share of the weights.
+
+    ``between`` is the width of what a chain of products writes and reads back on its way.
+    """
     elements = width_in * width_out if params is None else params
+    if weight_bytes_per_element is None:
+        weight_bytes_per_element = work.weight_bytes_per_element
+    streamed = (width_out + between) * stream_bytes_per_element(work)
     out.add(
         slot,
         launches=layers * run.steps * launches_per_layer,
         flops=2.0 * run.rows * elements * layers,
-        weight_bytes=run.steps * elements * layers * work.weight_bytes_per_element,
-        activation_bytes=run.rows * (width_in + width_out) * layers * work.activation_bytes_per_element,
+        weight_bytes=run.steps * elements * layers * weight_bytes_per_element,
+        activation_bytes=run.rows * (width_in * work.activation_bytes_per_element + streamed) * layers,
         width_in=width_in,
         width_out=width_out,
     )
@@ -114,7 +147,7 @@ def _gemm(out: SlotAccumulator, slot: str, run: Pass, work: WorkloadColumns, *, 
 
 def _embedding_and_head(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     vocab = shape.vocab_size / work.tensor_parallel
-    act = work.activation_bytes_per_element
+    act = stream_bytes_per_element(work)
     looked_up = run.rows * shape.hidden_dim * work.head_weight_bytes_per_element / work.tensor_parallel
     out.add("embedding", launches=run.steps, weight_bytes=looked_up,
             activation_bytes=run.rows * shape.hidden_dim * act, width_out=shape.hidden_dim)  # fmt: skip
@@ -158,9 +191,13 @@ def _attention_projections(out: SlotAccumulator, shape: ShapeColumns, work: Work
         + hidden * (shape.kv_lora_rank + shape.qk_rope_head_dim)
         + kv_up
     )
-    mla_out = heads * qk_dim + shape.kv_lora_rank + shape.qk_rope_head_dim + (
-        0.0 if absorbed else heads * (shape.qk_nope_head_dim + shape.v_head_dim)
-    )  # fmt: skip
+    # Prefill expands the latent into keys and values. Decode instead moves each head's query into the latent
+    # space and its result out of it, two more products whose operands pass through memory.
+    expanded = 0.0 if absorbed else heads * (shape.qk_nope_head_dim + shape.v_head_dim)
+    mla_out = heads * qk_dim + shape.kv_lora_rank + shape.qk_rope_head_dim + expanded
+    through_latent = (
+        heads * (2.0 * shape.kv_lora_rank + shape.qk_nope_head_dim + shape.v_head_dim) if absorbed else 0.0
+    )
     _gemm(
         out,
         "qkv_projection",
@@ -170,18 +207,25 @@ def _attention_projections(out: SlotAccumulator, shape: ShapeColumns, work: Work
         width_in=hidden,
         width_out=np.where(shape.is_mla, mla_out, grouped_out),
         params=np.where(shape.is_mla, latent_params, hidden * grouped_out),
-        launches_per_layer=np.where(shape.is_mla, 4.0, 1.0),
+        between=np.where(shape.is_mla, 2.0 * shape.q_lora_rank + through_latent, 0.0),
+        launches_per_layer=np.where(shape.is_mla, np.where(shape.q_lora_rank > 0, 4.0, 3.0), 1.0),
     )
     value_dim = np.where(shape.is_mla, shape.v_head_dim, shape.head_dim)
     _gemm(out, "output_projection", run, work, layers=layers, width_in=heads * value_dim, width_out=hidden)
 
 
-def _attention(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass, *, cached: bool) -> None:
+def _attention(
+    out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass, *, cached: bool
+) -> None:
     heads = shape.n_heads / work.tensor_parallel
     per_token = kv_elements_per_token(shape, work) * work.kv_bytes_per_element
     naive = shape.qk_nope_head_dim + shape.qk_rope_head_dim + shape.v_head_dim
     latent = 2.0 * shape.kv_lora_rank + shape.qk_rope_head_dim
     score_dim = np.where(shape.is_mla, latent if cached else naive, 2.0 * shape.head_dim)
+    # Queries and results pass through memory; in prefill so do the keys and values expanded from a latent.
+    moved = (
+        heads * score_dim * np.where(shape.is_mla & (not cached), 2.0, 1.0) * stream_bytes_per_element(work)
+    )
     layers = shape.n_attention_layers
     out.add("kv_cache", launches=layers * run.steps, kv_bytes=run.rows * per_token * layers,
             width_out=kv_elements_per_token(shape, work))  # fmt: skip
@@ -189,14 +233,14 @@ def _attention(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns,
         ("full_attention", shape.n_full_attention_layers, run.full_context),
         ("sliding_attention", shape.n_sliding_attention_layers, run.sliding_context),
     ):
-        # Decode reads the cache of every attended token once a step; prefill keeps keys on chip and reads them once.
+        # Decode reads the cache of every attended token once a step; prefill reads each key once.
         read = context if cached else run.rows
         out.add(
             slot,
             launches=n_layers * run.steps,
             flops=2.0 * context * heads * score_dim * n_layers,
             kv_bytes=read * per_token * n_layers,
-            activation_bytes=run.rows * heads * score_dim * n_layers * work.activation_bytes_per_element,
+            activation_bytes=run.rows * moved * n_layers,
             width_in=score_dim,
             width_out=heads,
         )
@@ -208,23 +252,24 @@ def _recurrent(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns,
           width_out=shape.recurrent_in_dim / tp)  # fmt: skip
     state = shape.recurrent_state_elements / tp
     conv = shape.recurrent_conv_dim / tp
-    act = work.activation_bytes_per_element
+    conv_weights = conv * shape.recurrent_conv_width
+    streamed = (shape.recurrent_in_dim + shape.recurrent_inner_dim) / tp * stream_bytes_per_element(work)
+    state_bytes = 2.0 * state * STATE_BYTES_PER_ELEMENT  # read and written
     out.add(
         "recurrent_scan",
         launches=2.0 * layers * run.steps,
-        flops=run.rows * layers * (SCAN_FLOPS_PER_STATE_ELEMENT * state + 2.0 * conv * shape.recurrent_conv_width),
-        weight_bytes=run.steps * layers * conv * shape.recurrent_conv_width * act,
-        activation_bytes=layers * (run.rows * (shape.recurrent_in_dim / tp + shape.recurrent_inner_dim / tp) * act
-                                   + 2.0 * run.state_passes * state * 4.0),  # states are kept in fp32
+        flops=run.rows * layers * (SCAN_FLOPS_PER_STATE_ELEMENT * state + 2.0 * conv_weights),
+        weight_bytes=run.steps * layers * conv_weights * work.head_weight_bytes_per_element,
+        activation_bytes=layers * (run.rows * streamed + run.state_passes * state_bytes),
         width_in=state,
         width_out=conv,
-    )  # fmt: skip
+    )
     _gemm(out, "recurrent_out_projection", run, work, layers=layers, width_in=shape.recurrent_inner_dim / tp,
           width_out=shape.hidden_dim)  # fmt: skip
 
 
 def _norms_and_residuals(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
-    hidden, act = shape.hidden_dim, work.activation_bytes_per_element
+    hidden, act = shape.hidden_dim, stream_bytes_per_element(work)
     stream = run.rows * hidden * act
     for prefix, layers in (("mixer", shape.n_mixer_layers), ("mlp", shape.n_ffn_layers)):
         out.add(f"{prefix}_norm", launches=layers * run.steps, flops=4.0 * run.rows * hidden * layers,
@@ -240,27 +285,38 @@ def _dense_mlp(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns,
     up = ffn * (1.0 + shape.gated_mlp)
     _gemm(out, "mlp_up", run, work, layers=layers, width_in=shape.hidden_dim, width_out=up)
     out.add("mlp_activation", launches=layers * run.steps, flops=8.0 * run.rows * ffn * layers,
-            activation_bytes=run.rows * (up + ffn) * layers * work.activation_bytes_per_element,
+            activation_bytes=run.rows * (up + ffn) * layers * stream_bytes_per_element(work),
             width_out=ffn)  # fmt: skip
     _gemm(out, "mlp_down", run, work, layers=layers, width_in=ffn, width_out=shape.hidden_dim)
 
 
 def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
-    layers, hidden, act = shape.n_moe_layers, shape.hidden_dim, work.activation_bytes_per_element
-    # Whole experts are spread over expert-parallel GPUs, and each is sliced over what tensor parallelism is left.
+    layers, hidden, act = shape.n_moe_layers, shape.hidden_dim, stream_bytes_per_element(work)
+    # Whole experts are spread over expert-parallel GPUs; each is sliced over what tensor parallelism is left.
     slices = work.tensor_parallel / work.expert_parallel
     ffn = shape.expert_ffn_dim / slices
     up = ffn * (1.0 + shape.gated_experts)
-    hit = expected_experts_hit(shape.n_experts, shape.experts_per_token, run.rows_per_step) / work.expert_parallel
+    hit = (
+        expected_experts_hit(shape.n_experts, shape.experts_per_token, run.rows_per_step)
+        / work.expert_parallel
+    )
     routed = run.rows * shape.experts_per_token / work.expert_parallel
-    _gemm(out, "router", run, work, layers=layers, width_in=hidden, width_out=shape.n_experts)
+    _gemm(out, "router", run, work, layers=layers, width_in=hidden, width_out=shape.n_experts,
+          weight_bytes_per_element=work.head_weight_bytes_per_element)  # fmt: skip
     for slot, width_in, width_out in (("expert_up", hidden, up), ("expert_down", ffn, hidden)):
         out.add(
             slot,
             launches=layers * run.steps,
             flops=2.0 * routed * width_in * width_out * layers,
-            weight_bytes=run.steps * hit * width_in * width_out * layers * work.expert_weight_bytes_per_element,
-            activation_bytes=routed * (width_in + width_out) * layers * act,
+            weight_bytes=run.steps
+            * hit
+            * width_in
+            * width_out
+            * layers
+            * work.expert_weight_bytes_per_element,
+            activation_bytes=routed
+            * (width_in * work.activation_bytes_per_element + width_out * act)
+            * layers,
             width_in=width_in,
             width_out=width_out,
         )
@@ -269,11 +325,12 @@ def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, r
     shared = shape.shared_expert_ffn_dim / work.tensor_parallel
     has_shared = layers * (shape.shared_expert_ffn_dim > 0)
     _gemm(out, "shared_expert", run, work, layers=has_shared, width_in=hidden,
-          width_out=shared * (2.0 + shape.gated_experts), launches_per_layer=2.0)  # fmt: skip
+          width_out=shared * (2.0 + shape.gated_experts),
+          between=hidden + shared * (2.0 + shape.gated_experts), launches_per_layer=2.0)  # fmt: skip
 
 
 def _communication(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
-    stream = run.rows * shape.hidden_dim * work.activation_bytes_per_element
+    stream = run.rows * shape.hidden_dim * stream_bytes_per_element(work)
     tp, ep, pp = work.tensor_parallel, work.expert_parallel, work.pipeline_parallel
     ring = 2.0 * (tp - 1.0) / tp  # bytes sent per byte reduced, ring all-reduce
     reduced = run.steps * (tp > 1)
@@ -282,7 +339,9 @@ def _communication(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColu
     for slot, layers in (("mixer_all_reduce", shape.n_mixer_layers), ("mlp_all_reduce", reduced_mlp)):
         out.add(slot, launches=layers * reduced, network_bytes=ring * stream * layers,
                 activation_bytes=2.0 * stream * layers, width_out=shape.hidden_dim)  # fmt: skip
-    routed = stream / tp * shape.experts_per_token  # each GPU sends the tokens it holds
+    # Each GPU sends the tokens it holds, once to every GPU that has an expert for them.
+    copies = expected_experts_hit(ep, np.ones_like(ep), np.maximum(shape.experts_per_token, 1.0))
+    routed = stream / tp * copies
     out.add("expert_dispatch", launches=2.0 * shape.n_moe_layers * run.steps * (ep > 1),
             network_bytes=2.0 * routed * (ep - 1.0) / ep * shape.n_moe_layers,
             activation_bytes=4.0 * routed * shape.n_moe_layers, width_out=shape.hidden_dim)  # fmt: skip

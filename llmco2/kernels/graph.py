@@ -1,7 +1,7 @@
 """The kernel graph of a phase: which slots are there and how data flows between them.
 
-Invariant: a graph is a directed acyclic graph over the slots that have launches. Prefill computes attention from the
-projections and writes the cache beside it; decode reads attention's keys and values through the cache.
+Invariant: a graph is a directed acyclic graph over the slots that have launches. Prefill computes attention
+from the projections and writes the cache beside it; decode reads keys and values through the cache.
 """
 
 from __future__ import annotations
@@ -46,7 +46,14 @@ _FLOW: Final[dict[str, tuple[str, ...]]] = {
 _DECODE_FLOW: Final = {**_FLOW, "kv_cache": ("full_attention", "sliding_attention")}
 # Serial stages: where one is absent, data flows straight on to what follows it.
 _PASS_THROUGH: Final = frozenset(
-    {"mixer_all_reduce", "mlp_all_reduce", "expert_dispatch", "pipeline_send", "mixer_residual", "mlp_residual"}
+    {
+        "mixer_all_reduce",
+        "mlp_all_reduce",
+        "expert_dispatch",
+        "pipeline_send",
+        "mixer_residual",
+        "mlp_residual",
+    }
 )
 
 
@@ -92,9 +99,10 @@ def data_flow(phase: Phase, present: tuple[str, ...]) -> tuple[tuple[str, str], 
 
 @lru_cache(maxsize=512)
 def mean_adjacency(phase: Phase, present: tuple[bool, ...]) -> NDArray[np.float64]:
-    """Return the ``(n_slots, n_slots)`` matrix that averages each slot's neighbours, both ways along the data flow.
+    """Return the ``(n_slots, n_slots)`` matrix that averages each slot's neighbours, up and down the flow.
 
-    ``present`` flags the slots in SLOTS order; rows of absent slots, and of slots without neighbours, are zero.
+    ``present`` flags the slots in SLOTS order; rows of absent slots and of slots without neighbours are zero.
+    The matrix is shared between callers and read-only.
     """
     slots = tuple(slot for slot, flag in zip(SLOTS, present, strict=True) if flag)
     matrix = np.zeros((N_SLOTS, N_SLOTS))
@@ -102,4 +110,5 @@ def mean_adjacency(phase: Phase, present: tuple[bool, ...]) -> NDArray[np.float6
         matrix[SLOT_INDEX[a], SLOT_INDEX[b]] = matrix[SLOT_INDEX[b], SLOT_INDEX[a]] = 1.0
     degree = matrix.sum(axis=1, keepdims=True)
     result: NDArray[np.float64] = np.divide(matrix, degree, out=np.zeros_like(matrix), where=degree > 0)
+    result.flags.writeable = False  # the cache hands out one array to everybody
     return result

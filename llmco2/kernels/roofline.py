@@ -15,7 +15,7 @@ from llmco2.kernels.columns import Column
 from llmco2.kernels.slots import SLOT_KINDS, KernelKind
 from llmco2.kernels.table import KernelTable, SlotArray
 
-# Projections and experts run at the precision's peak; attention, norms and the like at 16 bit (or fp32 in fp32 runs).
+# Projections and experts run at the precision's peak; attention, norms and the like at 16 bit (or fp32).
 _QUANTISED_KINDS = (KernelKind.GEMM, KernelKind.EXPERT_GEMM)
 _AT_MATMUL_PEAK = np.array([k in _QUANTISED_KINDS and s != "lm_head" for s, k in SLOT_KINDS.items()])
 
@@ -68,7 +68,8 @@ class RooflineTimes:
     def regime(self) -> NDArray[np.int8]:
         """What binds each slot, as :class:`Regime` values."""
         stacked = np.stack([np.zeros_like(self.compute_s), self.memory_s, self.compute_s, self.network_s])
-        return np.argmax(stacked, axis=0).astype(np.int8)
+        winner: NDArray[np.int8] = np.argmax(stacked, axis=0).astype(np.int8)
+        return winner
 
 
 def peak_flops_per_s(device: DeviceColumns) -> SlotArray:

@@ -1,7 +1,8 @@
 """The kernels a decoder can have, each a slot of the kernel graph, and the data flow between them.
 
-Invariant: every request has the same slots; one that its model or deployment lacks has zero launches. A slot stands
-for all its repeats through the layer stack, so a graph has at most ``N_SLOTS`` nodes however deep the model is.
+Invariant: every request has the same slots; one that its model or deployment lacks has zero launches. A slot
+stands for all its repeats through the layer stack, so a graph has at most ``N_SLOTS`` nodes, however deep the
+model is.
 """
 
 from __future__ import annotations
