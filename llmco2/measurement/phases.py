@@ -1,0 +1,302 @@
+"""From a workload and a meter to the label of each phase.
+
+Invariant: a phase is repeated inside one window until it spans enough ticks of the energy counter, and what
+leaves here is per run: the window's joules over its repeats. The whole (prefill and decode in one window) is
+measured on its own, so that the parts can be checked against it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Final
+
+from llmco2.errors import InputError, MeasurementError, explain
+from llmco2.measurement.meter import EnergyMeter, WindowReading
+from llmco2.measurement.settle import Settling
+from llmco2.measurement.workloads.workload import RequestTiming, Workload
+
+PREFILL: Final = "prefill"
+DECODE: Final = "decode"
+WHOLE: Final = "whole"
+PARTS_DISAGREE: Final = "parts_disagree"
+UNSETTLED: Final = "unsettled"
+DECODE_BY_DIFFERENCE: Final = "decode_by_difference"
+MAX_REPEATS: Final = 1_000_000
+_GROWTH: Final = 1.2  # a repeat estimate comes from one run; a window that falls short is run longer by this
+_LONGER_TRIES: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasurePlan:
+    """How carefully to measure; the defaults suit a counter that ticks every 20 to 100 ms."""
+
+    blocks: int = 3  # windows per phase; mean and spread are over them
+    minimum_periods: float = 50.0  # of the energy counter, in each window
+    minimum_window_s: float = 1.0
+    warm_up_limit_s: float = 60.0
+    settle_tolerance_percent: float = 2.0
+    temperature_tolerance_c: float = 1.0
+    temperature_span_s: float = 5.0
+    parts_tolerance_percent: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise InputError(explain(f"{name} is not a number", got=repr(value)))
+            if value < 0 or (value == 0 and name in ("blocks", "minimum_periods")):
+                raise InputError(explain(f"{name} is out of range", got=value, expected="above zero"))
+        if self.blocks != int(self.blocks):
+            raise InputError(explain("blocks is not a whole number", got=self.blocks))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseLabel:
+    """One phase per run: means over blocks, and the standard deviation between them."""
+
+    energy_j: float
+    energy_std_j: float | None  # None: a single block has no spread
+    time_s: float
+    repeats: int  # runs inside windows, all blocks together
+    window_s: float  # all windows together
+    readings: tuple[WindowReading, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseLabels:
+    """What was measured of one configuration."""
+
+    prefill: PhaseLabel
+    decode: PhaseLabel | None  # None: one output token, which prefill makes
+    whole: PhaseLabel
+    prefill_timings: tuple[RequestTiming, ...]  # of streamed requests; empty in process
+    timings: tuple[RequestTiming, ...]
+    step_time_batch1_s: float | None
+    flags: tuple[str, ...]
+
+
+Report = Callable[[str, float], None]  # (stage, joules that the window took)
+
+
+def _nobody_listens(stage: str, energy_j: float) -> None:
+    del stage, energy_j
+
+
+def measure_phases(
+    workload: Workload,
+    meter: EnergyMeter,
+    plan: MeasurePlan,
+    *,
+    output_tokens: int,
+    report: Report = _nobody_listens,
+) -> PhaseLabels:
+    """Warm up, then measure prefill, decode and the whole of a loaded workload.
+
+    ``report(stage, energy_j)`` is called after each window with the joules that it took.
+
+    Raises:
+        MeasurementError: a window has no energy reading; the text gives the meter's reason.
+    """
+    report("warm-up", 0.0)
+    flags = [] if _warm_up(workload, meter, plan) else [UNSETTLED]
+    phases = (
+        [PREFILL, WHOLE] if output_tokens == 1 or not workload.decodes_alone else [PREFILL, DECODE, WHOLE]
+    )
+    runners = {PREFILL: workload.prefill, DECODE: _timed_by_nobody(workload), WHOLE: workload.whole}
+    blocks: dict[str, list[_Block]] = {phase: [] for phase in phases}
+    repeats = {phase: _first_guess(runners[phase], meter, plan) for phase in phases}
+    for _ in range(int(plan.blocks)):  # phases alternate, so that a slow drift meets all of them alike
+        for phase in phases:
+            block = _measure_block(phase, runners[phase], repeats[phase], meter, plan)
+            repeats[phase] = block.repeats
+            blocks[phase].append(block)
+            report(phase, block.energy_j)
+    prefill, whole = _label(blocks[PREFILL]), _label(blocks[WHOLE])
+    decode, by_difference = _decode_label(blocks, prefill, whole, output_tokens)
+    flags += [DECODE_BY_DIFFERENCE] if by_difference else []
+    timings = tuple(timing for block in blocks[WHOLE] for timing in block.timings)
+    prefill_timings = tuple(timing for block in blocks[PREFILL] for timing in block.timings)
+    if _disagree(
+        prefill,
+        decode,
+        whole,
+        prefill_timings=prefill_timings,
+        timings=timings,
+        by_difference=by_difference,
+        tolerance=plan.parts_tolerance_percent / 100.0,
+    ):
+        flags.append(PARTS_DISAGREE)
+    flags += [flag for phase in blocks.values() for block in phase for flag in block.reading.flags]
+    return PhaseLabels(
+        prefill=prefill,
+        decode=decode,
+        whole=whole,
+        prefill_timings=prefill_timings,
+        timings=timings,
+        step_time_batch1_s=workload.step_time_batch1_s(),
+        flags=tuple(dict.fromkeys(flags)),
+    )
+
+
+def repeats_to_span(span_s: float, run_s: float) -> int:
+    """Return the fewest runs of ``run_s`` seconds that last at least ``span_s``, within 1 and the maximum."""
+    if run_s <= 0:
+        return MAX_REPEATS
+    return max(1, min(MAX_REPEATS, math.ceil(span_s / run_s)))
+
+
+def span_needed_s(counter_period_s: float | None, plan: MeasurePlan) -> float:
+    """Return how long a window must be: enough counter periods, and never less than the plan's minimum."""
+    return max(plan.minimum_window_s, plan.minimum_periods * (counter_period_s or 0.0))
+
+
+def parts_disagree(prefill_j: float, decode_j: float, whole_j: float, tolerance: float) -> bool:
+    """Return whether prefill + decode is off the enclosing window by more than the fraction ``tolerance``."""
+    return abs(prefill_j + decode_j - whole_j) > tolerance * abs(whole_j)
+
+
+Runner = Callable[[int], tuple[RequestTiming, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    reading: WindowReading
+    repeats: int
+    energy_j: float
+    timings: tuple[RequestTiming, ...]
+
+
+def _timed_by_nobody(workload: Workload) -> Runner:
+    def run(repeats: int) -> tuple[RequestTiming, ...]:
+        workload.decode(repeats)
+        return ()
+
+    return run
+
+
+def _warm_up(workload: Workload, meter: EnergyMeter, plan: MeasurePlan) -> bool:
+    """Run the whole until it settles or the limit passes; return whether it settled."""
+    settling = Settling(
+        latency_tolerance=plan.settle_tolerance_percent / 100.0,
+        temperature_tolerance_c=plan.temperature_tolerance_c,
+        temperature_span_s=plan.temperature_span_s,
+    )
+    workload.whole(1)  # lazy loading, autotuning and compilation are nobody's steady state
+    started_s = meter.clock.now_s()
+    while not settling.settled:
+        began_s = meter.clock.now_s()
+        workload.whole(1)
+        ended_s = meter.clock.now_s()
+        settling.add(at_s=ended_s, latency_s=ended_s - began_s, temperature_c=_hottest_c(meter))
+        if ended_s - started_s >= plan.warm_up_limit_s:
+            return settling.settled or settling.holds_so_far
+    return True
+
+
+def _hottest_c(meter: EnergyMeter) -> float | None:
+    return max((s.temperature_c for s in meter.sample() if s.temperature_c is not None), default=None)
+
+
+def _counter_period_s(meter: EnergyMeter) -> float | None:
+    return max((d.counter_period_s for d in meter.devices() if d.counter_period_s is not None), default=None)
+
+
+def _first_guess(run: Runner, meter: EnergyMeter, plan: MeasurePlan) -> int:
+    began_s = meter.clock.now_s()
+    run(1)
+    run_s = meter.clock.now_s() - began_s
+    return repeats_to_span(_GROWTH * span_needed_s(_counter_period_s(meter), plan), run_s)
+
+
+def _measure_block(phase: str, run: Runner, repeats: int, meter: EnergyMeter, plan: MeasurePlan) -> _Block:
+    """Measure one window; a window that came out short is run again, longer."""
+    for attempt in range(_LONGER_TRIES):
+        reading, timings = _window(phase, run, repeats, meter)
+        span_s = span_needed_s(reading.counter_period_s or _counter_period_s(meter), plan)
+        if reading.duration_s >= span_s or repeats >= MAX_REPEATS or attempt == _LONGER_TRIES - 1:
+            break
+        repeats = repeats_to_span(_GROWTH * span_s, reading.duration_s / repeats)
+    energy_j = reading.energy_j
+    if energy_j is None:
+        raise MeasurementError(explain(f"no energy reading of {phase}", got=_why(reading)))
+    return _Block(reading=reading, repeats=repeats, energy_j=energy_j, timings=timings)
+
+
+def _window(
+    phase: str, run: Runner, repeats: int, meter: EnergyMeter
+) -> tuple[WindowReading, tuple[RequestTiming, ...]]:
+    meter.begin_window(phase)
+    try:
+        timings = run(repeats)
+    except BaseException:
+        meter.cancel_window(phase)
+        raise
+    return meter.end_window(phase), timings
+
+
+def _why(reading: WindowReading) -> str:
+    reasons = [gpu.reason for gpu in reading.gpus if gpu.reason] + [m.reason for m in reading.missing]
+    return "; ".join(dict.fromkeys(reasons)) or "no reason given"
+
+
+def _label(blocks: Sequence[_Block]) -> PhaseLabel:
+    energies = [block.energy_j / block.repeats for block in blocks]
+    return PhaseLabel(
+        energy_j=fmean(energies),
+        energy_std_j=stdev(energies) if len(energies) > 1 else None,
+        time_s=fmean(block.reading.duration_s / block.repeats for block in blocks),
+        repeats=sum(block.repeats for block in blocks),
+        window_s=sum(block.reading.duration_s for block in blocks),
+        readings=tuple(block.reading for block in blocks),
+    )
+
+
+def _decode_label(
+    blocks: dict[str, list[_Block]], prefill: PhaseLabel, whole: PhaseLabel, output_tokens: int
+) -> tuple[PhaseLabel | None, bool]:
+    """Return decode's label and whether it is a difference; spreads of a difference add in quadrature."""
+    if DECODE in blocks:
+        return _label(blocks[DECODE]), False
+    if output_tokens == 1:
+        return None, False
+    spreads = (prefill.energy_std_j, whole.energy_std_j)
+    spread = None if None in spreads else math.hypot(*(value for value in spreads if value is not None))
+    difference = PhaseLabel(
+        energy_j=whole.energy_j - prefill.energy_j,
+        energy_std_j=spread,
+        time_s=whole.time_s - prefill.time_s,
+        repeats=whole.repeats,
+        window_s=whole.window_s,
+        readings=whole.readings,
+    )
+    if difference.energy_j <= 0:
+        raise MeasurementError(
+            explain(
+                "the whole run took no more energy than its prompt",
+                got=f"{whole.energy_j:.4g} J against {prefill.energy_j:.4g} J",
+                remedy="is the server on the GPUs that are measured, and is nothing else on them?",
+            )
+        )
+    return difference, True
+
+
+def _disagree(
+    prefill: PhaseLabel,
+    decode: PhaseLabel | None,
+    whole: PhaseLabel,
+    *,
+    prefill_timings: Sequence[RequestTiming],
+    timings: Sequence[RequestTiming],
+    by_difference: bool,
+    tolerance: float,
+) -> bool:
+    """Check parts against the whole; a difference agrees by construction: there, compare the first tokens."""
+    if not by_difference:
+        return parts_disagree(prefill.energy_j, decode.energy_j if decode else 0.0, whole.energy_j, tolerance)
+    if not timings or not prefill_timings:
+        return False
+    alone_s, inside_s = (fmean(t.ttft_s for t in group) for group in (prefill_timings, timings))
+    return abs(alone_s - inside_s) > tolerance * whole.time_s

@@ -1,0 +1,1 @@
+"""What runs while a meter listens: models in process, servers, and a simulated stand-in."""

@@ -1,0 +1,164 @@
+"""Load a transformers model to measure: from its config with random weights, or from a local checkpoint.
+
+Invariant: nothing is downloaded and no remote code runs. Energy does not depend on which weights a dense
+model has, but it does on whether they are zeros (multiplying zeros draws less), so random weights are normal
+noise.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from llmco2.errors import explain
+from llmco2.measurement.configuration import RunConfiguration
+from llmco2.measurement.workloads.workload import WorkloadError
+
+if TYPE_CHECKING:
+    import torch
+
+INITIAL_STD: Final = 0.02  # the usual initializer_range of decoder-only models
+_TORCH_NAMES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+def require_transformers() -> None:
+    """Raise in one line where the extra is not installed."""
+    try:
+        import torch  # noqa: F401, PLC0415
+        import transformers  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise WorkloadError(
+            "missing_package",
+            explain("the transformers workload needs an extra", remedy="pip install 'llmco2[transformers]'"),
+        ) from error
+
+
+def torch_dtype(precision: str) -> torch.dtype:
+    """Return the torch dtype of the activations; quantised weights compute in bf16."""
+    import torch  # noqa: PLC0415
+
+    dtype: torch.dtype = getattr(torch, _TORCH_NAMES.get(precision, "bfloat16"))
+    return dtype
+
+
+def load_config(configuration: RunConfiguration) -> Any:
+    """Return the transformers config of the decoder, read from a local path or the local model cache.
+
+    Raises:
+        WorkloadError: there is no config here, or it is not a decoder's.
+    """
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    name = configuration.model_path or configuration.model
+    path = Path(name).expanduser()
+    source = str(path.parent if path.name == "config.json" else path) if path.exists() else name
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise WorkloadError(
+            "no_config",
+            explain(
+                f"no usable config of {name!r} on this machine",
+                got=str(error).splitlines()[0][:120],
+                remedy="set model_path to a folder or config.json, or: hf download NAME config.json",
+            ),
+        ) from error
+    return config.get_text_config(decoder=True)
+
+
+def load_model(configuration: RunConfiguration, config: Any, device: torch.device) -> Any:
+    """Return the model in evaluation mode on ``device``, with the attention, precision and plan asked for."""
+    if configuration.precision in {"int8", "nf4"} or configuration.tensor_parallel > 1:
+        return _from_checkpoint(configuration, config, device)
+    if configuration.weights == "checkpoint":
+        return _from_checkpoint(configuration, config, device)
+    return random_model(config, configuration, device)
+
+
+def random_model(config: Any, configuration: RunConfiguration, device: torch.device) -> Any:
+    """Return a model of that shape with normal random weights, made on the device itself."""
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch_dtype(configuration.precision))
+    try:
+        with torch.device(device):
+            model = AutoModelForCausalLM.from_config(
+                config, attn_implementation=configuration.attention, trust_remote_code=False
+            )
+    except (ValueError, ImportError) as error:
+        raise _refused(configuration, error) from error
+    finally:
+        torch.set_default_dtype(before)
+    model = model.to(device=device, dtype=torch_dtype(configuration.precision)).eval()
+    generator = torch.Generator(device=device).manual_seed(configuration.seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() >= 2:
+                parameter.normal_(0.0, INITIAL_STD, generator=generator)
+    return model
+
+
+def _from_checkpoint(configuration: RunConfiguration, config: Any, device: torch.device) -> Any:
+    if configuration.weights == "checkpoint":
+        return _pretrained(configuration, configuration.model_path or configuration.model, device)
+    import torch  # noqa: PLC0415
+
+    # Sharding and quantising happen while a checkpoint is read, so random weights go through one.
+    with tempfile.TemporaryDirectory(prefix="llmco2-random-") as folder:
+        random_model(config, configuration, torch.device("cpu")).save_pretrained(folder)
+        return _pretrained(configuration, folder, device)
+
+
+def _pretrained(configuration: RunConfiguration, source: str, device: torch.device) -> Any:
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    options: dict[str, Any] = {
+        "dtype": torch_dtype(configuration.precision),
+        "attn_implementation": configuration.attention,
+        "local_files_only": True,
+        "trust_remote_code": False,
+    }
+    if configuration.precision in {"int8", "nf4"}:
+        options |= {"quantization_config": _quantisation(configuration.precision), "device_map": {"": device}}
+    if configuration.tensor_parallel > 1:
+        options["tp_plan"] = "auto"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, **options)
+    except (OSError, ValueError, ImportError) as error:
+        raise _refused(configuration, error) from error
+    if "device_map" not in options and "tp_plan" not in options:
+        model = model.to(device)
+    return model.eval()
+
+
+def _quantisation(precision: str) -> Any:
+    import torch  # noqa: PLC0415
+    from transformers import BitsAndBytesConfig  # noqa: PLC0415
+
+    try:
+        importlib.import_module("bitsandbytes")
+    except ImportError as error:
+        raise WorkloadError(
+            "missing_package",
+            explain(f"{precision} weights need bitsandbytes", remedy="pip install bitsandbytes"),
+        ) from error
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+
+
+def _refused(configuration: RunConfiguration, error: Exception) -> WorkloadError:
+    return WorkloadError(
+        "unsupported",
+        explain(
+            f"transformers cannot load {configuration.model} as asked",
+            got=str(error).splitlines()[0][:160],
+            expected=f"attention {configuration.attention}, precision {configuration.precision}",
+        ),
+    )
