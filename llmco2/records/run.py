@@ -24,7 +24,9 @@ class MeasuredRun:
     simulated: bool = False  # True for anything that no real GPU drew
     status: str = "ok"  # ok | failed
     failure_reason: str | None = None
-    flags: str = ""  # semicolon-separated warnings: parts_disagree; counter_disagrees; shared_gpu; throttled …
+    flags: str = (
+        ""  # semicolon-separated warnings: parts_disagree; counter_disagrees; shared_gpu; throttled …
+    )
 
     # the request
     model: str
@@ -41,6 +43,9 @@ class MeasuredRun:
     prompt_tokens: float | None = None
     output_tokens: float | None = None
     serving: str = "static"
+    shape_mix: str | None = (
+        None  # JSON [[batch_size, prompt_tokens, output_tokens], …] where batches differed
+    )
 
     # labels; energy in J for the whole batch over all GPUs, time in s
     prefill_energy_j: float | None = None
@@ -116,6 +121,18 @@ class KernelMeasurement:
     power_w: float | None = None
     energy_j: float | None = None
     repeats: int = 1
+
+    # what else decides a kernel's time, where the source says it
+    kv_precision: str | None = None
+    window_tokens: float | None = None  # sliding attention; None or 0: full
+    expert_tensor_parallel: int | None = None  # moe: shards of each expert; n is already the shard's width
+    expert_parallel: int | None = None  # moe: GPUs that the experts are spread over
+    load_balance: str | None = (
+        None  # moe: balanced | power_law_1.01 | power_law_1.2 (how tokens choose experts)
+    )
+    implementation: str | None = None  # the library's kernel, e.g. "vllm_flash_attn_fa3"
+    engine_version: str | None = None
+    power_limit_w: float | None = None
 
 
 KERNEL_COLUMNS: Final = tuple(field.name for field in fields(KernelMeasurement))

@@ -1,0 +1,2 @@
+"""Everything below training: tables of runs and kernels, importers, group splits, workloads and focused
+sampling."""
