@@ -1,7 +1,7 @@
 """The GPU table and the kind resolution of GPU names.
 
-A name resolves when it is, without regard to case, spaces and dashes, a catalog id, an alias or the device name that
-NVML reports ("NVIDIA H100 80GB HBM3"). A bare chip name stands for the board most often met under it:
+A name resolves when it is, without regard to case, spaces and dashes, a catalog id, an alias or the device
+name that NVML reports ("NVIDIA H100 80GB HBM3"). A bare chip name stands for the board most often met:
 
 ========  =================    ========  ================
 name      stands for           name      stands for
@@ -13,8 +13,8 @@ H100      H100-SXM5-80GB       B200      B200-SXM-180GB
 H200      H200-SXM-141GB       GB200     GB200-186GB
 ========  =================    ========  ================
 
-A name may also be the path of a JSON datasheet (``*.json``) for a GPU that the table lacks; its keys are the columns
-of ``datasets/gpus.csv``.
+A name may also be the path of a JSON datasheet (``*.json``) for a GPU that the table lacks; its keys are the
+columns of ``datasets/gpus.csv``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def load_gpus() -> Mapping[str, Gpu]:
 
 
 def resolve_gpu(name: str) -> Gpu:
-    """Return the GPU that ``name`` means: an id, an alias, an NVML device name or the path of a JSON datasheet.
+    """Return the GPU that ``name`` means: an id, alias, NVML device name or the path of a JSON datasheet.
 
     Raises UnknownNameError with the nearest ids, FileFormatError for a damaged datasheet.
     """
@@ -81,11 +81,10 @@ def resolve_gpu(name: str) -> Gpu:
         return gpu
     if name.casefold().endswith(".json"):
         return gpu_from_datasheet(Path(name))
+    gpus = load_gpus()
+    known = [*gpus, *(alias for each in gpus.values() for alias in each.aliases)]
     raise UnknownNameError(
-        "GPU",
-        name,
-        load_gpus(),
-        remedy="or give the path of a JSON datasheet with the columns of datasets/gpus.csv",
+        "GPU", name, known, remedy="or give a JSON datasheet with the columns of datasets/gpus.csv"
     )
 
 
@@ -105,7 +104,7 @@ def gpu_from_datasheet(path: Path) -> Gpu:
 
 
 def gpu_from_row(row: tables.Row, where: str) -> Gpu:
-    """Return the GPU of one row in table units (TFLOP/s, GiB, GB/s, MB, W), converted to SI; ``where`` names it.
+    """Return the GPU of one row in table units (TFLOP/s, GiB, GB/s, MB, W) in SI; ``where`` names the row.
 
     Raises FileFormatError when a required figure is missing or a figure is no positive number.
     """

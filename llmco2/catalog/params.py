@@ -1,8 +1,8 @@
 """Parameter counts as pure functions of an architecture's shape.
 
-Invariant: the parts of :class:`WeightElements` add up to :func:`parameter_count`, which equals the number of elements
-of the published checkpoint's language model. Every matrix is counted here from its two widths; what is no matrix
-(biases, norms, learned positions, state-space vectors) comes with the record as ``other_params``.
+Invariant: the parts of :class:`WeightElements` add up to :func:`parameter_count`, which equals the number of
+elements of the published checkpoint's language model. Every matrix is counted from its two widths; what is no
+matrix (biases, norms, learned positions, state-space vectors) comes with the record as ``other_params``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def attention_params_per_layer(arch: Architecture) -> int:
 
 
 def recurrent_params_per_layer(arch: Architecture) -> int:
-    """Return the elements of the input and output projections and the short convolution of one recurrent layer."""
+    """Return the elements of one recurrent layer's input and output projections and short convolution."""
     projections = arch.hidden_dim * (arch.recurrent_in_dim + arch.recurrent_inner_dim)
     return projections + arch.recurrent_conv_dim * arch.recurrent_conv_width
 
@@ -99,8 +99,8 @@ def active_parameter_count(arch: Architecture) -> int:
 def weight_bytes(arch: Architecture, precision: Precision) -> float:
     """Return the bytes that the weights of ``arch`` occupy under ``precision``.
 
-    Quantised formats leave embeddings, LM head, routers and vectors at 16 bit; MXFP4 (as published for gpt-oss)
-    packs only the routed experts.
+    Quantised formats leave embeddings, LM head, routers and vectors at 16 bit; MXFP4 (as published for
+    gpt-oss) packs only the experts.
     """
     parts = weight_elements(arch)
     experts = parts.experts + parts.shared_experts

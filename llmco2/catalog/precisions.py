@@ -1,11 +1,11 @@
-"""Number formats: how many bytes an element takes, and which of a GPU's peak rates its matrix products run at.
+"""Number formats: bytes per element, and which of a GPU's peak rates matrix products run at.
 
-Invariant: a format whose weights are packed but whose products run in 16 bit (``weight_only``) uses the 16-bit peak;
-it saves bytes, never FLOPs. Bytes per element include the scales and zero points that ship beside packed weights.
+Invariant: a format whose weights are packed but whose products run in 16 bit (``weight_only``) uses the
+16-bit peak; it saves bytes, never FLOPs. Bytes per element include the scales and zeros beside the weights.
 
 What runs where (vLLM's and TensorRT-LLM's practice): 8-bit floats need Ada, Hopper or newer; on Ampere an FP8
-checkpoint runs weight-only (Marlin). 4-bit floats as operands need Blackwell; MXFP4 weights under 16-bit activations
-need bf16 tensor cores. Integer and NF4 weight-only kernels run on anything with 16-bit tensor cores.
+checkpoint runs weight-only (Marlin). 4-bit floats as operands need Blackwell; 4-bit float weights under
+16-bit activations need bf16 tensor cores. Integer and NF4 weight-only kernels run on any 16-bit tensor cores.
 """
 
 from __future__ import annotations
@@ -37,16 +37,11 @@ class Precision:
     @property
     def weight_only(self) -> bool:
         """Whether weights are narrower than the operands of the products."""
-        return self.weight_bytes_per_element < self.activation_bytes_per_element and self.compute_peaks[
-            0
-        ] in {
-            "bf16",
-            "fp16",
-        }
+        return self.weight_bytes_per_element < self.activation_bytes_per_element
 
     @property
     def kv_bytes_per_element(self) -> float:
-        """Bytes of a cached key or value element when nothing else is asked for: 16 bit, or 32 bit under fp32.
+        """Bytes of a cached key or value element unless asked otherwise: 2, or 4 under fp32.
 
         Engines keep the cache at the model's activation type unless told otherwise, also under 8-bit weights.
         """
@@ -105,7 +100,7 @@ PRECISIONS: Final = (
         name="fp8-w8a16",
         weight_bytes_per_element=1.0,
         activation_bytes_per_element=2.0,
-        compute_peaks=("bf16", "fp16"),
+        compute_peaks=("bf16",),
         quantised="layers",
         aliases=("fp8-weight-only", "fp8-marlin"),
         fallback="fp16",
@@ -178,7 +173,7 @@ PRECISIONS: Final = (
         name="nvfp4-w4a16",
         weight_bytes_per_element=_NVFP4,
         activation_bytes_per_element=2.0,
-        compute_peaks=("bf16", "fp16"),
+        compute_peaks=("bf16",),
         quantised="layers",
         aliases=("nvfp4-weight-only",),
         fallback="fp16",
@@ -229,8 +224,8 @@ def supported_precisions(gpu: Gpu) -> tuple[str, ...]:
 def default_precision(architecture: Architecture, gpu: Gpu) -> Precision:
     """Return the precision an engine picks by itself: the checkpoint's own where ``gpu`` has it.
 
-    fp32 checkpoints are served at 16 bit, as engines do. bf16 becomes fp16 on GPUs without bf16 (V100, T4), FP8
-    becomes weight-only FP8 before Ada and Hopper, NVFP4 weight-only before Blackwell.
+    fp32 checkpoints are served at 16 bit, as engines do. bf16 becomes fp16 on GPUs without bf16 (V100, T4),
+    FP8 becomes weight-only FP8 before Ada and Hopper, NVFP4 weight-only before Blackwell.
     """
     stored = resolve_precision(architecture.checkpoint_precision)
     if stored.name in {"fp32", "tf32"}:

@@ -1,4 +1,4 @@
-"""Read the shipped CSV tables: text cells in, typed cells out, errors that name the file, the row and the column.
+"""Read the shipped CSV tables: text cells in, typed cells out, errors that name file, row and column.
 
 Invariant: an empty cell means "unknown" or "not there" and reads as None; it never becomes zero.
 """

@@ -1,0 +1,208 @@
+"""Read a Hugging Face ``config.json`` into an :class:`Architecture`, as plain JSON.
+
+Invariant: nothing from the file is executed and nothing is fetched. Known model types never import transformers;
+for an unknown one transformers is asked, where installed, for its defaults (local files, no remote code). A
+multimodal model is read as its language tower: that is where a text request spends its energy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from llmco2.catalog import hf_hybrids, tables
+from llmco2.catalog.architecture import Architecture
+from llmco2.catalog.hf_decoders import read_decoder
+from llmco2.catalog.hf_keys import Config
+from llmco2.catalog.hf_traits import GENERIC, TRAITS
+from llmco2.catalog.precisions import PRECISIONS, resolve_precision
+from llmco2.errors import FileFormatError, UnknownNameError, explain
+
+WHAT: Final = "the config.json of a decoder-only language model"
+_NESTED_KEYS: Final = ("text_config", "llm_config", "language_config", "text_model_config")
+_HYBRID_READERS: Final[Mapping[str, Callable[[Config, str], Architecture]]] = MappingProxyType(
+    {
+        "mamba": hf_hybrids.read_mamba,
+        "falcon_mamba": hf_hybrids.read_mamba,
+        "mamba2": hf_hybrids.read_mamba2,
+        "nemotron_h": hf_hybrids.read_nemotron_h,
+        "jamba": hf_hybrids.read_jamba,
+        "qwen3_next": hf_hybrids.read_qwen3_next,
+        "qwen3_5_text": hf_hybrids.read_qwen3_next,
+        "qwen3_5_moe_text": hf_hybrids.read_qwen3_next,
+    }
+)
+# Keys that only other kinds of network have: encoders, encoder-decoders, diffusion pipelines, recurrent RWKV.
+_FOREIGN_KEYS: Final = ("type_vocab_size", "_class_name", "encoder_layers", "d_kv", "attention_hidden_size")
+_DECODER_SUFFIXES: Final = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_QUANT_METHODS: Final = MappingProxyType(
+    {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "modelopt_fp4": "nvfp4"}
+)
+
+
+def read_hf_config(path: Path, model_id: str = "") -> Architecture:
+    """Return the architecture in a ``config.json`` or in a directory that holds one.
+
+    ``model_id`` names the result; by default the directory's name. Raises FileFormatError, one line, for a
+    missing, truncated or foreign file, or one that lacks a key.
+    """
+    file = path / "config.json" if path.is_dir() else path
+    values = tables.read_json_object(file, WHAT)
+    side_file = file.with_name("hf_quant_config.json")
+    if "quantization_config" not in values and side_file.is_file():
+        values["quantization_config"] = tables.read_json_object(side_file, "a quantisation record").get(
+            "quantization"
+        )
+    name = model_id or file.resolve().parent.name or str(values.get("_name_or_path") or "model")
+    if _model_type(_language_tower(values)) not in known_model_types():
+        values = _with_class_defaults(file, values)
+    return architecture_from_hf_config(values, model_id=name, where=str(file))
+
+
+def architecture_from_hf_config(
+    values: Mapping[str, Any], *, model_id: str, where: str = "config"
+) -> Architecture:
+    """Return the architecture that the values of a ``config.json`` describe; ``where`` names them in errors.
+
+    An unknown model type is read as a Llama-like decoder when its architecture names a causal language model
+    and the keys are there; it then carries ``confidence`` "low".
+    """
+    tower = _language_tower(values)
+    model_type = _model_type(tower)
+    _refuse_foreign(values, tower, where)
+    traits = TRAITS.get(model_type)
+    merged = {key: value for key, value in tower.items() if value is not None}
+    if tower is not values and isinstance(values.get("tie_word_embeddings"), bool):
+        merged.setdefault("tie_word_embeddings", values["tie_word_embeddings"])
+    config = Config(values=merged, defaults=(traits or GENERIC).defaults if traits else {}, where=where)
+    reader = _HYBRID_READERS.get(model_type)
+    if reader is not None:
+        architecture = reader(config, model_id)
+    else:
+        architecture = read_decoder(config, model_type, traits or GENERIC, model_id)
+    known = reader is not None or traits is not None
+    return dataclasses.replace(
+        architecture,
+        family=architecture.family if known else model_type or "unknown",
+        checkpoint_precision=checkpoint_precision(values, tower, where),
+        source=where,
+        confidence="high" if known else "low",
+    )
+
+
+def known_model_types() -> frozenset[str]:
+    """Return the model types that are read without transformers."""
+    return frozenset(TRAITS) | frozenset(_HYBRID_READERS)
+
+
+def checkpoint_precision(values: Mapping[str, Any], tower: Mapping[str, Any], where: str) -> str:
+    """Return the precision of the published weights: by quantisation record, else dtype, else bf16."""
+    for source in (values, tower):
+        record = source.get("quantization_config")
+        if isinstance(record, Mapping):
+            return _quantised_precision(record, where)
+    for source in (tower, values):
+        dtype = source.get("dtype") or source.get("torch_dtype")
+        if isinstance(dtype, str) and dtype != "auto":
+            try:
+                return resolve_precision(dtype).name
+            except UnknownNameError as error:
+                raise FileFormatError(explain(f"{where}: unknown dtype", got=repr(dtype))) from error
+    return "bf16"
+
+
+def _quantised_precision(record: Mapping[str, Any], where: str) -> str:
+    method = str(record.get("quant_method") or record.get("quant_algo") or "").casefold()
+    if method in _QUANT_METHODS:
+        return _QUANT_METHODS[method]
+    if method == "bitsandbytes":
+        return "nf4" if record.get("load_in_4bit") else "int8"
+    if method == "modelopt":
+        method = str(record.get("quant_algo") or "").casefold()
+    if method in {"compressed-tensors", "compressed_tensors"}:
+        groups = record.get("config_groups")
+        group: Any = next(iter(groups.values()), None) if isinstance(groups, Mapping) else None
+        weights = group.get("weights") if isinstance(group, Mapping) else None
+        if isinstance(weights, Mapping):
+            narrow = bool(group.get("input_activations"))
+            return _packed_precision(weights.get("num_bits"), str(weights.get("type")), narrow, where)
+    bits = record.get("bits") or record.get("w_bit")
+    if bits:
+        return _packed_precision(bits, "int", False, where)
+    for precision in PRECISIONS:
+        if method.replace("_", "-").startswith((precision.name, *precision.aliases)):
+            return precision.name
+    raise FileFormatError(
+        explain(
+            f"{where}: unknown quantisation",
+            got=repr(method or dict(record))[:80],
+            expected="fp8, mxfp4, nvfp4, gptq, awq, bitsandbytes or compressed-tensors",
+            remedy="remove quantization_config and give --precision",
+        )
+    )
+
+
+def _packed_precision(bits: Any, kind: str, narrow_activations: bool, where: str) -> str:
+    table = {
+        (8, "float"): "fp8" if narrow_activations else "fp8-w8a16",
+        (8, "int"): "int8" if narrow_activations else "int8-w8a16",
+        (4, "int"): "int4",
+        (4, "float"): "nvfp4" if narrow_activations else "nvfp4-w4a16",
+    }
+    name = table.get((bits, kind)) if isinstance(bits, int) else None
+    if name is None:
+        raise FileFormatError(
+            explain(f"{where}: unknown quantisation", got=f"{bits} bits, {kind}"[:60], expected="4 or 8 bits")
+        )
+    return name
+
+
+def _language_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key in _NESTED_KEYS:
+        nested = values.get(key)
+        if isinstance(nested, Mapping) and nested and "hidden_size" not in values:
+            return nested
+    return values
+
+
+def _model_type(tower: Mapping[str, Any]) -> str:
+    return str(tower.get("model_type") or "")
+
+
+def _refuse_foreign(values: Mapping[str, Any], tower: Mapping[str, Any], where: str) -> None:
+    model_type = str(values.get("model_type") or values.get("_class_name") or "none")
+    foreign = next((key for key in _FOREIGN_KEYS if key in values), "")
+    if foreign or values.get("is_encoder_decoder") is True:
+        raise FileFormatError(
+            explain(
+                f"{where} is no decoder-only language model", got=f"model type {model_type!r}", expected=WHAT
+            )
+        )
+    if _model_type(tower) in known_model_types():
+        return
+    architectures = values.get("architectures")
+    named = [str(name) for name in architectures] if isinstance(architectures, list) else []
+    if not any(name.endswith(_DECODER_SUFFIXES) for name in named):
+        raise FileFormatError(
+            explain(
+                f"{where} names no causal language model",
+                got=f"model type {model_type!r}, architectures {named}",
+                expected=WHAT,
+            )
+        )
+
+
+def _with_class_defaults(file: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Return ``values`` over the defaults of its transformers class, where transformers knows it."""
+    try:
+        from transformers import AutoConfig  # noqa: PLC0415 - heavy, and only for model types unknown here
+    except ImportError:
+        return values
+    try:
+        filled = AutoConfig.from_pretrained(file.parent, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return values  # unknown there as well: the keys of the file decide
+    return {**filled.to_dict(), **values}

@@ -1,0 +1,74 @@
+"""Fold the many spellings of a model name to one key, and read a quantised checkpoint's precision off its name.
+
+``meta-llama/Llama-3.1-8B-Instruct``, ``Meta-Llama-3.1-8B`` and ``llama3.1:8b`` fold to the same key;
+``Qwen/Qwen3-32B-FP8`` and ``TheBloke/…-GPTQ`` fold to their base with "fp8" and "int4" beside it. Organisation and
+tuning (instruct, chat, base) change no shape, so they never decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+_SPLIT: Final = re.compile(r"[-_:\s]+")
+_NOT_ALNUM: Final = re.compile(r"[^a-z0-9]+")
+_DATE: Final = re.compile(r"\d{4}|\d{6}|\d{8}")
+_TUNING: Final = frozenset(
+    {"instruct", "chat", "it", "base", "pt", "hf", "thinking", "reasoning", "latest", "preview"}
+)
+# How checkpoints spell their number format at the end of a name; the first pattern that fits decides.
+_PRECISION_SUFFIXES: Final = tuple(
+    (re.compile(rf"[-_.:](?:{pattern})$"), precision)
+    for pattern, precision in (
+        (r"fp8(?:[-_.](?:dynamic|static|block|kv|pertensor|tensor|w8a8|fp8))*|w8a8[-_]fp8|fp8e4m3", "fp8"),
+        (r"nvfp4(?:[-_]\w+)?|fp4", "nvfp4"),
+        (r"mxfp4(?:[-_]\w+)?", "mxfp4"),
+        (r"(?:gptq|awq|autoround|quantized)?[-_.]?(?:int8|8bit|8-bit|w8a16)(?:[-_.]gptq)?", "int8-w8a16"),
+        (r"(?:quantized[-_.])?(?:int8[-_.])?w8a8(?:[-_.]int8)?", "int8"),
+        (r"(?:unsloth[-_])?bnb[-_]4bit|nf4|qlora", "nf4"),
+        (r"(?:awq|gptq)(?:[-_.](?:int4|4bit|4-bit|marlin|w4a16|g128|128g))*", "int4"),
+        (r"(?:quantized[-_.])?w4a16(?:[-_.]g128)?|(?:\w+[-_.])?int4(?:[-_.](?:awq|gptq))?", "int4"),
+        (r"(?:gguf[-_.:])?q4(?:_[01km]|_k_[sml])?(?:[-_.]gguf)?", "int4"),
+        (r"(?:gguf[-_.:])?q8(?:_0)?(?:[-_.]gguf)?", "int8-w8a16"),
+        (r"bf16|bfloat16", "bf16"),
+        (r"fp16|float16", "fp16"),
+    )
+)
+
+
+def candidate_keys(name: str) -> Iterator[tuple[str, str]]:
+    """Yield (key, precision) pairs to look up for ``name``, the most literal first; precision "" means its own."""
+    bare = bare_name(name)
+    base, precision = split_precision(bare)
+    readings = [(bare, "")] if base == bare else [(bare, ""), (base, precision)]
+    for text, found in readings:
+        yield folded(text), found
+        yield folded(text, drop_tuning=True), found
+        yield folded(text, drop_tuning=True, drop_dates=True), found
+
+
+def bare_name(name: str) -> str:
+    """Return ``name`` without its organisation, in lower case."""
+    return name.strip().rstrip("/").rsplit("/", 1)[-1].casefold()
+
+
+def split_precision(bare: str) -> tuple[str, str]:
+    """Return a lower-case name without its number-format suffix, and the precision ("" where there is none)."""
+    for pattern, precision in _PRECISION_SUFFIXES:
+        match = pattern.search(bare)
+        if match and match.start() > 0:
+            return bare[: match.start()], precision
+    return bare, ""
+
+
+def folded(name: str, *, drop_tuning: bool = False, drop_dates: bool = False) -> str:
+    """Return the letters and digits of ``name`` without organisation, "Meta-" and, if asked, tuning and dates."""
+    first, *rest = _SPLIT.split(bare_name(name))
+    kept = [first]
+    for word in rest:
+        if (drop_tuning and word in _TUNING) or (drop_dates and _DATE.fullmatch(word)):
+            continue
+        kept.append(word)
+    key = _NOT_ALNUM.sub("", "".join(kept))
+    return key.removeprefix("meta") if key.startswith("metallama") else key

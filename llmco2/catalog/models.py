@@ -1,0 +1,169 @@
+"""The model table and the kind resolution of model names.
+
+A name resolves when it is a catalog id, an alias (``datasets/model_aliases.csv``) or any spelling that
+:mod:`llmco2.catalog.model_names` folds to one of them; a quantised variant resolves to its base with the variant's
+``checkpoint_precision``. Anything else may be the path of a Hugging Face ``config.json`` or of a directory with one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from llmco2.catalog import model_names, tables
+from llmco2.catalog.architecture import Architecture
+from llmco2.catalog.hf_config import read_hf_config
+from llmco2.catalog.precisions import resolve_precision
+from llmco2.errors import FileFormatError, InputError, UnknownNameError, explain
+
+_FIELDS: Final = tuple(dataclasses.fields(Architecture))
+REQUIRED_COLUMNS: Final = tuple(field.name for field in _FIELDS)
+_TEXT_FIELDS: Final = frozenset(
+    {"model_id", "family", "checkpoint_precision", "source", "retrieved", "confidence"}
+)
+_FLAG_FIELDS: Final = frozenset({"tied_embeddings", "gated_attention_output", "gated_mlp", "gated_experts"})
+_OPTIONAL_FIELDS: Final = frozenset({"max_context_tokens", "stated_params"})
+ALIAS_COLUMNS: Final = ("alias", "model_id", "checkpoint_precision")
+
+
+@lru_cache(maxsize=1)
+def load_models() -> Mapping[str, Architecture]:
+    """Return every architecture of ``datasets/models.csv`` by its id, in the table's order."""
+    rows = tables.read_table("models.csv", REQUIRED_COLUMNS)
+    models = (_from_row(row, f"models.csv line {line}") for line, row in enumerate(rows, start=2))
+    return MappingProxyType({model.model_id: model for model in models})
+
+
+def resolve_model(name_or_path: str | Path) -> Architecture:
+    """Return the architecture that ``name_or_path`` means: a name, or a ``config.json`` or its directory.
+
+    Raises UnknownNameError with the nearest ids, FileFormatError for a damaged or foreign file.
+    """
+    if isinstance(name_or_path, Path) or _is_spelled_as_path(name_or_path):
+        return read_hf_config(Path(name_or_path).expanduser())
+    found = _known(name_or_path)
+    if found is not None:
+        return found
+    if name_or_path.strip() and Path(name_or_path, "config.json").is_file():
+        return read_hf_config(Path(name_or_path))
+    raise UnknownNameError(
+        "model",
+        name_or_path,
+        load_models(),
+        remedy="or give the path of its config.json",
+    )
+
+
+def architecture_from_shape(
+    *,
+    hidden_dim: int,
+    n_layers: int,
+    n_heads: int,
+    ffn_dim: int,
+    vocab_size: int,
+    n_kv_heads: int | None = None,
+    head_dim: int | None = None,
+    **more: Any,
+) -> Architecture:
+    """Return a decoder of ``n_layers`` equal layers from its widths in elements.
+
+    ``n_kv_heads`` defaults to ``n_heads``, ``head_dim`` to ``hidden_dim / n_heads``; ``more`` takes any further
+    field of :class:`Architecture` (``gated_mlp``, ``n_experts``, ``n_sliding_attention_layers``, ...). Layers
+    that ``more`` gives to a window, to experts or to a recurrent mixer are taken from the ``n_layers``. Two norm
+    vectors a layer and a final one are counted. Raises InputError, one line, for an impossible shape.
+    """
+    unknown = sorted(set(more) - set(REQUIRED_COLUMNS))
+    if unknown:
+        raise InputError(
+            explain("unknown shape argument", got=unknown[0], expected="a field of Architecture")
+        )
+    widths = {"hidden_dim": hidden_dim, "n_layers": n_layers, "n_heads": n_heads, "vocab_size": vocab_size}
+    no_counts = _TEXT_FIELDS | _FLAG_FIELDS
+    counts = {key: value for key, value in more.items() if key not in no_counts and value is not None}
+    for key, value in {**widths, "ffn_dim": ffn_dim, "n_kv_heads": n_kv_heads or n_heads, **counts}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < (1 if key in widths else 0):
+            raise InputError(
+                explain(f"{key} is impossible", got=repr(value), expected="a positive whole number")
+            )
+    if head_dim is None and hidden_dim % n_heads:
+        raise InputError(explain("n_heads does not divide hidden_dim", got=n_heads, remedy="give head_dim"))
+    kv_heads = n_kv_heads or n_heads
+    if n_heads % kv_heads:
+        expected = f"a divisor of {n_heads}"
+        raise InputError(explain("n_kv_heads does not divide n_heads", got=kv_heads, expected=expected))
+    n_elsewhere = more.get("n_sliding_attention_layers", 0) + more.get("n_recurrent_layers", 0)
+    n_moe = more.get("n_moe_layers", n_layers if more.get("n_experts") else 0)
+    if n_elsewhere > n_layers or n_moe > n_layers:
+        raise InputError(
+            explain("more special layers than layers", got=max(n_elsewhere, n_moe), expected=n_layers)
+        )
+    shape: dict[str, Any] = {
+        "model_id": "custom",
+        "n_full_attention_layers": n_layers - n_elsewhere,
+        "n_dense_mlp_layers": n_layers - n_moe,
+        "n_moe_layers": n_moe,
+        "other_params": (2 * n_layers + 1) * hidden_dim,
+        "source": "shape given by the user",
+    }
+    shape |= {"hidden_dim": hidden_dim, "n_heads": n_heads, "n_kv_heads": kv_heads, "vocab_size": vocab_size}
+    shape |= {"ffn_dim": ffn_dim, "head_dim": head_dim or hidden_dim // n_heads}
+    if n_moe and not more.get("expert_ffn_dim"):
+        shape["expert_ffn_dim"] = ffn_dim
+    return Architecture(**(shape | more))
+
+
+def _is_spelled_as_path(name: str) -> bool:
+    return name.endswith(".json") or name.startswith(("/", "./", "../", "~", ".\\")) or name in {".", ".."}
+
+
+def _known(name: str) -> Architecture | None:
+    index = _index()
+    for key, precision in model_names.candidate_keys(name):
+        entry = index.get(key)
+        if entry is not None:
+            model_id, alias_precision = entry
+            chosen = precision or alias_precision
+            model = load_models()[model_id]
+            return dataclasses.replace(model, checkpoint_precision=chosen) if chosen else model
+    return None
+
+
+@lru_cache(maxsize=1)
+def _index() -> Mapping[str, tuple[str, str]]:
+    """Return (model id, precision or "") by folded name; a table id beats an alias, a literal key a short one."""
+    index: dict[str, tuple[str, str]] = {}
+    models = load_models()
+    for drop_tuning in (False, True):
+        for model_id in models:
+            index.setdefault(model_names.folded(model_id, drop_tuning=drop_tuning), (model_id, ""))
+    for line, row in enumerate(tables.read_table("model_aliases.csv", ALIAS_COLUMNS), start=2):
+        model_id, precision = row["model_id"], row["checkpoint_precision"]
+        if model_id not in models:
+            where = f"model_aliases.csv line {line}"
+            raise FileFormatError(explain(f"{where}: unknown model", got=repr(model_id)))
+        index.setdefault(model_names.folded(row["alias"]), (model_id, precision))
+    return index
+
+
+def _from_row(row: Mapping[str, str], where: str) -> Architecture:
+    values: dict[str, Any] = {}
+    for name in REQUIRED_COLUMNS:
+        cell = row.get(name)
+        if name in _TEXT_FIELDS:
+            values[name] = cell or ""
+        elif name in _FLAG_FIELDS:
+            values[name] = cell == "1"
+        elif cell:
+            try:
+                values[name] = int(cell)
+            except ValueError as error:
+                what = f"{where}: {name} is no whole number"
+                raise FileFormatError(explain(what, got=repr(cell))) from error
+        elif name not in _OPTIONAL_FIELDS:
+            values[name] = 0
+    values["checkpoint_precision"] = resolve_precision(values["checkpoint_precision"] or "bf16").name
+    return Architecture(**values)
