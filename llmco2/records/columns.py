@@ -1,7 +1,7 @@
 """The columns of an answer: what a request row becomes once it is predicted.
 
-Invariant: an answer keeps the request's columns, in their order, and adds these after them. Readers rely on the
-names; the order is that of the report: energy, time, power, carbon, verdict.
+Invariant: an answer keeps the request's columns, in their order, and adds these after them. Readers rely on
+the names; the order is that of the report: energy, time, power, carbon, verdict.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Final
 
 from llmco2.records.request import REQUEST_COLUMNS
 
-# Energies are joules of the whole batch over all its GPUs; low and high bound the 90 % interval, the bounds are physical.
+# Energies are joules of the whole batch over all its GPUs. Low and high are the ends of the 90 % interval;
+# lower_bound and upper_bound are physical.
 ANSWER_COLUMNS: Final = (
     "prefill_energy_j",
     "decode_energy_j",

@@ -1,0 +1,98 @@
+"""A footprint as JSON, and back.
+
+Invariant: the flat keys are ``FRAME_COLUMNS``; everything else (phases, factors, memory) sits under ``details``,
+so a reader of the flat keys never breaks when details grow. Reading back gives an equal footprint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from llmco2.errors import FileFormatError, explain
+from llmco2.records.footprint import Carbon, Factor, Footprint, Interval, PhaseEnergy
+from llmco2.records.request import REQUEST_COLUMNS, InferenceRequest
+from llmco2.report.rows import footprint_row
+
+JSON_SCHEMA_VERSION: Final = 1
+_PHASES: Final = ("prefill", "decode", "total")
+_PLAIN_DETAILS: Final = ("n_gpus", "memory_needed_bytes", "memory_available_bytes", "predictor")
+
+
+def footprint_json(footprint: Footprint) -> str:
+    """Return ``footprint`` as indented JSON text, ended by a newline."""
+    details: dict[str, Any] = {"schema_version": JSON_SCHEMA_VERSION}
+    details |= {name: asdict(getattr(footprint, name)) for name in _PHASES}
+    details["carbon"] = asdict(footprint.carbon) | {"total_gco2e": footprint.carbon.total_gco2e}
+    details |= {name: getattr(footprint, name) for name in _PLAIN_DETAILS}
+    details["notes"] = footprint.notes
+    content = footprint_row(footprint) | {"details": details}
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def footprint_from_json(text: str) -> Footprint:
+    """Return the footprint that :func:`footprint_json` wrote.
+
+    Raises FileFormatError for anything else: no JSON, another schema version, a missing key.
+    """
+    try:
+        content = json.loads(text)
+        details = content["details"]
+        version = details["schema_version"]
+        if version != JSON_SCHEMA_VERSION:
+            raise FileFormatError(
+                explain(
+                    "a footprint of another format",
+                    got=f"schema version {version}",
+                    expected=JSON_SCHEMA_VERSION,
+                )
+            )
+        return Footprint(
+            request=InferenceRequest(**{name: content[name] for name in REQUEST_COLUMNS}),
+            n_gpus=details["n_gpus"],
+            prefill=_phase(details["prefill"]),
+            decode=_phase(details["decode"]),
+            total=_phase(details["total"]),
+            ttft_s=content["ttft_s"],
+            tpot_s=content["tpot_s"],
+            latency_s=content["latency_s"],
+            energy_per_output_token_j=content["energy_per_output_token_j"],
+            energy_per_total_token_j=content["energy_per_total_token_j"],
+            carbon=_carbon(details["carbon"]),
+            memory_needed_bytes=details["memory_needed_bytes"],
+            memory_available_bytes=details["memory_available_bytes"],
+            in_domain=content["in_domain"],
+            notes=tuple(details["notes"]),
+            predictor=details["predictor"],
+        )
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise FileFormatError(
+            explain(
+                "not a footprint",
+                got=f"{type(error).__name__} {error}",
+                expected="the JSON that llmco2 predict --format json prints",
+            )
+        ) from error
+
+
+def _phase(content: Mapping[str, Any]) -> PhaseEnergy:
+    return PhaseEnergy(
+        energy_j=content["energy_j"],
+        energy_interval_j=Interval(**content["energy_interval_j"]),
+        energy_bounds_j=Interval(**content["energy_bounds_j"]),
+        time_s=content["time_s"],
+        average_power_w=content["average_power_w"],
+    )
+
+
+def _carbon(content: Mapping[str, Any]) -> Carbon:
+    return Carbon(
+        operational_gco2e=content["operational_gco2e"],
+        embodied_gco2e=content["embodied_gco2e"],
+        operational_interval_gco2e=Interval(**content["operational_interval_gco2e"]),
+        embodied_interval_gco2e=Interval(**content["embodied_interval_gco2e"]),
+        facility_energy_kwh=content["facility_energy_kwh"],
+        factors=tuple(Factor(**factor) for factor in content["factors"]),
+    )
