@@ -6,6 +6,7 @@ to four times, so no figure stands without its range; cards that nobody publishe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from functools import cache
 from typing import Final
 
 from llmco2.catalog import tables
+from llmco2.catalog.gpus import load_gpus
 from llmco2.errors import FileFormatError
+from llmco2.units import BYTES_PER_GIB
 
 # NVIDIA's HGX H100 footprint: 1312 kgCO2e for eight GPUs, of which memory 42 %, circuits 25 %, the rest
 # (cooling, boards, mechanics) 33 %; one GPU has 80 GB, 8.14 cm² of logic and a 700 W limit.
@@ -33,6 +36,8 @@ _COLUMNS: Final = (
     "source", "date", "confidence",
 )  # fmt: skip
 _CLASS_GPU_ID: Final = "A100-SXM4-80GB"  # the class of a card of which neither memory nor power is known
+_CLASS_TDP_W: Final = 350.0  # of a card of which only the memory is known
+_MEMORY_WEIGHT: Final = 4.0  # memory tells more of a card's making than its power limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,16 +128,21 @@ def _tables() -> tuple[Mapping[str, _Card], Mapping[str, EmbodiedPart], Embodied
 
 
 def _nearest(gpu_id: str, memory_gb: float | None, tdp_w: float | None) -> _Card:
-    """Return the card nearest in memory, then in power; where nothing is known, the class of an A100."""
+    """Return the card nearest by ratio of memory and of power; where nothing is known, an A100's class."""
     cards = _tables()[0]
+    listed = load_gpus().get(gpu_id) if memory_gb is None else None
+    if listed is not None:
+        memory_gb, tdp_w = listed.memory_bytes / BYTES_PER_GIB, listed.tdp_w
     if memory_gb is None:
         size = re.search(r"(\d+)\s*gi?b\b", gpu_id.casefold())
         memory_gb = float(size.group(1)) if size else None
     if memory_gb is None:
         return cards[_CLASS_GPU_ID.casefold()]
 
-    def distance(card: _Card) -> tuple[float, float]:
-        return abs(card.memory_gb - memory_gb), abs(card.tdp_w - tdp_w) if tdp_w is not None else 0.0
+    memory, power = math.log(max(memory_gb, 1.0)), math.log(max(tdp_w or _CLASS_TDP_W, 1.0))
+
+    def distance(card: _Card) -> float:
+        return _MEMORY_WEIGHT * abs(math.log(card.memory_gb) - memory) + abs(math.log(card.tdp_w) - power)
 
     return min(cards.values(), key=distance)
 
