@@ -7,13 +7,14 @@ numbers are float64 with NaN for "not measured", whole numbers are int64 where t
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
 
-from llmco2.errors import FileFormatError, InputError, explain, nearest_names
+from llmco2.errors import FileFormatError, explain, nearest_names
 from llmco2.records.run import KERNEL_COLUMNS, RUN_COLUMNS, RUN_SCHEMA_VERSION, KernelMeasurement, MeasuredRun
 
 Kind = Literal["text", "whole", "number", "flag"]
@@ -32,6 +33,14 @@ _AT_LEAST_ONE: Final = frozenset(
     }
 )
 
+_EXPECTED_KIND: Final[dict[Kind, str]] = {
+    "text": "text",
+    "whole": "a whole number",
+    "number": "a number",
+    "flag": "true or false",
+}
+Place = Callable[[int], str]
+
 __all__ = [
     "KERNEL_COLUMNS",
     "RUN_COLUMNS",
@@ -40,6 +49,11 @@ __all__ = [
     "check_values",
     "column_specs",
 ]
+
+
+def row_place(index: int) -> str:
+    """Return the name of a row that stands in no text file."""
+    return f"row {index + 1}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +96,9 @@ _SPECS: Final[dict[Record, tuple[ColumnSpec, ...]]] = {
 }
 
 
-def canonical_frame(frame: pd.DataFrame, record: Record, *, origin: str = "table") -> pd.DataFrame:
+def canonical_frame(
+    frame: pd.DataFrame, record: Record, *, origin: str = "table", place: Place = row_place
+) -> pd.DataFrame:
     """Return ``frame`` with exactly the columns of ``record``, in order, typed, defaults filled in.
 
     Raises:
@@ -104,49 +120,67 @@ def canonical_frame(frame: pd.DataFrame, record: Record, *, origin: str = "table
         near = nearest_names(unknown[0], known)
         hint = f"did you mean {', '.join(near)}?" if near else "remove or rename it"
         raise FileFormatError(explain(f"{origin} has an unknown column", got=repr(unknown[0]), remedy=hint))
-    columns = {spec.name: _typed(frame, spec, origin) for spec in specs}
+    columns = {spec.name: _typed(frame, spec, origin, place) for spec in specs}
     return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
 
 
-def _typed(frame: pd.DataFrame, spec: ColumnSpec, origin: str) -> pd.Series:
+def _typed(frame: pd.DataFrame, spec: ColumnSpec, origin: str, place: Place) -> pd.Series:
     if spec.name not in frame.columns:
-        values = pd.Series([spec.default] * len(frame), dtype=object)
-    else:
-        values = frame[spec.name].reset_index(drop=True)
+        return _cast(pd.Series([spec.default] * len(frame), dtype=object), spec)
+    values = frame[spec.name].reset_index(drop=True)
     try:
         return _cast(values, spec)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            explain(f"{origin}: column {spec.name} does not hold {spec.kind} values", got=str(error))
-        ) from error
+    except (TypeError, ValueError, OverflowError):
+        index, cell = _first_bad_cell(values, spec)
+        raise FileFormatError(
+            explain(
+                f"{origin}, {place(index)}: bad {spec.name}",
+                got=repr(cell),
+                expected=_EXPECTED_KIND[spec.kind],
+            )
+        ) from None
+
+
+def _first_bad_cell(values: pd.Series, spec: ColumnSpec) -> tuple[int, object]:
+    for index, cell in enumerate(values):
+        try:
+            _cast(pd.Series([cell], dtype=object), spec)
+        except (TypeError, ValueError, OverflowError):
+            return index, cell
+    return 0, values.iloc[0]
 
 
 def _cast(values: pd.Series, spec: ColumnSpec) -> pd.Series:
-    if spec.kind == "number":
-        return pd.to_numeric(values).astype("float64")
+    """Return the cells as the column's type; raises ValueError where one is of another kind."""
     absent = values.isna()
-    if spec.optional and spec.kind != "whole":
-        return values.astype(object).where(~absent, None)
-    if spec.optional:
-        return pd.to_numeric(values).astype("float64")
-    if absent.any() and not spec.required:
+    if not spec.optional and not spec.required and absent.any():
         values = values.astype(object).where(~absent, spec.default)
-    if spec.kind == "whole":
-        return pd.to_numeric(values).astype("int64")
-    return values.astype(bool) if spec.kind == "flag" else values.astype(object)
+        absent = values.isna()
+    if spec.kind in ("number", "whole"):
+        if values.dtype == object and values.map(lambda cell: isinstance(cell, bool)).any():
+            raise ValueError("a truth value among numbers")
+        numbers = pd.to_numeric(values).astype("float64")
+        if spec.kind == "number":
+            return numbers
+        if not np.all(absent | (numbers == np.floor(numbers))) or (absent.any() and not spec.optional):
+            raise ValueError("not whole")
+        return numbers if spec.optional else numbers.astype("int64")
+    expected = bool if spec.kind == "flag" else str
+    if not values[~absent].map(lambda cell: isinstance(cell, expected | np.bool_)).all():
+        raise ValueError(f"not {spec.kind}")
+    if spec.kind == "flag" and not spec.optional:
+        return values.astype(bool)
+    return values.astype(object).where(~absent, None)
 
 
-def check_values(
-    frame: pd.DataFrame, record: Record, *, origin: str, first_line: int = 2, where: str = "line"
-) -> None:
+def check_values(frame: pd.DataFrame, record: Record, *, origin: str, place: Place = row_place) -> None:
     """Raise for the first row that cannot be: infinite or negative numbers, an empty name, a foreign version.
 
     Args:
         frame: a canonical frame.
         record: the record class it holds.
         origin: the file's name, for the message.
-        first_line: the number of the first row in the file.
-        where: what a row is called in the message: ``line`` of a text file, ``row`` of a binary one.
+        place: what a row is called in the message: "line 7" of a text file, "row 6" of others.
 
     Raises:
         FileFormatError: with file, line and column.
@@ -167,7 +201,7 @@ def check_values(
             row = int(np.flatnonzero(bad)[0])
             raise FileFormatError(
                 explain(
-                    f"{origin}, {where} {row + first_line}: bad {spec.name}",
+                    f"{origin}, {place(row)}: bad {spec.name}",
                     got=repr(values.iloc[row]),
                     expected=expected,
                 )
@@ -177,7 +211,7 @@ def check_values(
         row = int(np.flatnonzero(foreign)[0])
         raise FileFormatError(
             explain(
-                f"{origin}, {where} {row + first_line}: another schema version",
+                f"{origin}, {place(row)}: another schema version",
                 got=frame["schema_version"].iloc[row],
                 expected=RUN_SCHEMA_VERSION,
                 remedy="write it again with this version of llmco2",

@@ -24,6 +24,7 @@ from llmco2.data.importers import (
     wilkins,
 )
 from llmco2.data.importers.rows import EXCLUDED_BY_DEFAULT, has_flag
+from llmco2.data.importers.sanity import flag_power
 from llmco2.errors import FileFormatError, InputError, UnknownNameError, explain
 
 _LOG = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def import_all(
     strangers = sorted(set(raw["file"].dropna().unique()) - known)
     if strangers:
         _LOG.warning("no importer for %s in %s", ", ".join(strangers), runs_file.name)
-    runs = pd.concat(tables, ignore_index=True)
+    runs = flag_power(pd.concat(tables, ignore_index=True))
     if not include_flagged:
         runs = drop_flagged(runs)
     kernels_file = folder / KERNELS_FILE
