@@ -1,6 +1,6 @@
 """A footprint as JSON, and back.
 
-Invariant: the flat keys are ``FRAME_COLUMNS``; everything else (phases, factors, memory) sits under ``details``,
+Invariant: the flat keys are ``FRAME_COLUMNS``; all else (phases, factors, memory) sits under ``details``,
 so a reader of the flat keys never breaks when details grow. Reading back gives an equal footprint.
 """
 

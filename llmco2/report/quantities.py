@@ -121,7 +121,7 @@ def _scaled(value: float, scales: tuple[Scale, ...]) -> str:
 
 
 def _pick(value: float, scales: tuple[Scale, ...], step: float = 1.0) -> Scale:
-    """Return the largest unit in which ``value``, at three digits, reaches ``step`` (up to the base unit: 1)."""
+    """Return the largest unit in which ``value``, at three digits, reaches ``step`` (base unit: 1)."""
     chosen = next((scale for scale in scales if scale[0] == 1.0), scales[0]) if value == 0.0 else scales[0]
     for scale in scales:
         enough = 1.0 if scale[0] <= 1.0 else step

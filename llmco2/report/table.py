@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -25,6 +25,7 @@ MIN_WIDTH: Final = 80  # a narrower terminal folds lines; eliding figures would 
 MAX_WIDTH: Final = 120  # lines longer than this are hard to read back
 OUTSIDE: Final = "outside"  # a note that begins so says which input left the domain
 _INDENT: Final = 2
+_ASCII: Final = str.maketrans({"–": "-", "·": "|", "×": "x", "µ": "u", "─": "-", "…": "...", "∞": "inf"})
 _FACTOR_NAMES: Final = {
     "carbon_intensity": "grid intensity",
     "pue": "PUE",
@@ -50,6 +51,17 @@ def footprint_table(footprint: Footprint) -> RenderableType:
         Text("Carbon factors, with their ranges, sources and dates", style="bold"),
         *_factor_lines(footprint.carbon.factors),
     )
+
+
+def print_footprint(footprint: Footprint, stream: TextIO) -> None:
+    """Print ``footprint`` on ``stream``: coloured on a terminal, plain text into a file or pipe."""
+    console = Console(file=stream, highlight=False)
+    console.width = min(max(console.width, MIN_WIDTH), MAX_WIDTH)
+    if console.is_terminal and console.encoding.lower().startswith("utf"):
+        console.print(footprint_table(footprint))
+        return
+    text = footprint_text(footprint, console.width)
+    stream.write(text if console.encoding.lower().startswith("utf") else text.translate(_ASCII))
 
 
 def footprint_text(footprint: Footprint, width: int = 80) -> str:

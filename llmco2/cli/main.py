@@ -1,0 +1,150 @@
+"""``llmco2``: the command line's front door.
+
+Invariant: every deliberate error ends as one line on standard error, without a traceback. Exit codes: 0
+answered, 1 the machine or a file of ours failed, 2 the input is wrong, 130 interrupted, 141 the reader of a
+pipe left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType, ModuleType
+from typing import Final
+
+import llmco2
+from llmco2.cli.arguments import OneLineParser
+from llmco2.errors import InputError, LLMCO2Error, UnknownNameError, explain
+
+EXIT_OK: Final = 0
+EXIT_FAILURE: Final = 1
+EXIT_INPUT: Final = 2
+EXIT_INTERRUPTED: Final = 130
+EXIT_BROKEN_PIPE: Final = 141
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command: the module that runs it, and its line in the help text."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Mapping[str, Command] = MappingProxyType(
+    {
+        "predict": Command(
+            module="llmco2.cli.predict", help="predict energy and carbon of one request or of a table of them"
+        ),
+        "measure": Command(
+            module="llmco2.cli.measure", help="measure a campaign of configurations on the GPUs at hand"
+        ),
+        "monitor": Command(
+            module="llmco2_tui.cli", help="watch GPU energy live, predicted and measured side by side"
+        ),
+        "train": Command(module="llmco2.cli.train", help="fit, validate or test a predictor"),
+        "models": Command(module="llmco2.cli.catalogs", help="list the known models"),
+        "gpus": Command(module="llmco2.cli.catalogs", help="list the known GPUs"),
+        "zones": Command(module="llmco2.cli.catalogs", help="list the known grid zones and cloud regions"),
+        "doctor": Command(
+            module="llmco2.cli.doctor",
+            help="check this machine and installation, with a fix for each finding",
+        ),
+    }
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; ``argv`` defaults to the process's own arguments."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _never_fail_to_encode()
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+    except LLMCO2Error as error:
+        return _fail(error, EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE)
+    except BrokenPipeError:
+        _discard_stdout()
+        return EXIT_BROKEN_PIPE
+    except OSError as error:
+        return _fail(error, EXIT_FAILURE)
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
+    chosen = arguments[0] if arguments else None
+    if chosen == "train":  # the training command line parses its own arguments, --help included
+        return int(_load("train").main(arguments[1:]))
+    if chosen is not None and not chosen.startswith("-") and chosen not in COMMANDS:
+        raise UnknownNameError("command", chosen, COMMANDS, remedy="llmco2 --help lists the commands")
+    module = _load(chosen) if chosen is not None and chosen in COMMANDS else None
+    parser = _parser(module)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return EXIT_INPUT
+    args = parser.parse_args(arguments)
+    if module is None:  # argparse has refused every other first word
+        raise InputError(explain("no command given", expected=" ".join(COMMANDS)))
+    return int(module.run(args))
+
+
+def _parser(chosen: ModuleType | None) -> OneLineParser:
+    """Return a parser that knows every command by name and the options of the chosen module's."""
+    parser = OneLineParser(
+        prog="llmco2",
+        description="Energy and carbon of an LLM inference: predicted before it runs, measured when it does.",
+    )
+    parser.add_argument("--version", action="version", version=f"llmco2 {llmco2.__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    if chosen is not None:
+        chosen.add_parser(subparsers)
+    for name, command in COMMANDS.items():
+        if name not in subparsers.choices:
+            subparsers.add_parser(name, help=command.help)
+    return parser
+
+
+def _load(name: str) -> ModuleType:
+    """Import the module of a command; a part that is not installed is named, never guessed around."""
+    module = COMMANDS[name].module
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise LLMCO2Error(
+            explain(
+                f"llmco2 {name} cannot run here",
+                got=f"no module named {error.name!r}",
+                remedy="reinstall with: pip install --force-reinstall llmco2",
+            )
+        ) from error
+
+
+def _fail(reason: object, status: int) -> int:
+    line = " ".join(str(reason).split())
+    with contextlib.suppress(BrokenPipeError):
+        print(f"llmco2: {line}", file=sys.stderr)
+    return status
+
+
+def _never_fail_to_encode() -> None:
+    """Let a console that lacks a character show a question mark in its place instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def _discard_stdout() -> None:
+    """Point standard output at nothing, so that Python's own flush at exit has no pipe to fail on."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

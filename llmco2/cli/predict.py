@@ -1,0 +1,200 @@
+"""``llmco2 predict``: the footprint of one request, or of every row of a table of requests.
+
+Invariant: an option that was not given is not passed on, so every default is the predictor's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from llmco2.cli.arguments import number, whole
+from llmco2.errors import InputError, explain
+from llmco2.records.request import DEFAULT_OUTPUT_TOKENS, DEFAULT_PROMPT_TOKENS, SERVING_MODES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from llmco2.records.footprint import Footprint
+
+
+class Predictor(Protocol):
+    """What answers: the module ``llmco2.predictor.api``, or anything with its two functions."""
+
+    @property
+    def predict(self) -> Callable[..., Footprint]:
+        """Return the footprint of one request, given by keyword."""
+
+    @property
+    def predict_frame(self) -> Callable[..., pd.DataFrame]:
+        """Return one row an input row, in their order, errors in the column ``error``."""
+
+
+# option: (kind, metavar, help); an option's name is its keyword with dashes
+_REQUEST_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
+    {
+        "gpu": (str, "GPU", "GPU model (llmco2 gpus), or a JSON datasheet"),
+        "tensor_parallel": (whole, "N", "tensor parallelism (default: 1)"),
+        "pipeline_parallel": (whole, "N", "pipeline parallelism (default: 1)"),
+        "expert_parallel": (whole, "N", "expert parallelism (default: 1)"),
+        "engine": (str, "NAME", "serving engine: vllm, sglang, tensorrt-llm, hf-eager … (default: unknown)"),
+        "precision": (
+            str,
+            "NAME",
+            "of weights and activations (default: the model's own, where the GPU has it)",
+        ),
+        "kv_precision": (str, "NAME", "of the KV cache (default: that of the activations)"),
+        "batch_size": (number, "N", "requests in the batch (default: 1)"),
+        "prompt_tokens": (number, "N", f"prompt tokens a request (default: {DEFAULT_PROMPT_TOKENS})"),
+        "output_tokens": (number, "N", f"output tokens a request (default: {DEFAULT_OUTPUT_TOKENS})"),
+        "serving": (
+            str,
+            "MODE",
+            f"{' or '.join(SERVING_MODES)}: a batch that starts and ends together, "
+            "or a steady number of running requests (default: static)",
+        ),
+    }
+)
+_CARBON_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
+    {
+        "zone": (str, "ZONE", "country or cloud region (llmco2 zones; default: the world's average)"),
+        "carbon_intensity_gco2e_per_kwh": (number, "G", "grid intensity of your own, gCO2e/kWh"),
+        "pue": (number, "PUE", "power usage effectiveness of the data centre, at least 1"),
+        "lifetime_years": (number, "YEARS", "years over which the hardware is written off"),
+        "utilization": (number, "SHARE", "share of that lifetime in which the hardware works, up to 1"),
+    }
+)
+_PREDICTOR_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
+    {
+        "calibration": (str, "FILE", "calibration from a few runs of your own"),
+        "checkpoint": (str, "PATH", "checkpoint to answer from (default: the one that ships)"),
+    }
+)
+_SHORT_NAMES: Final = MappingProxyType({"carbon_intensity_gco2e_per_kwh": "--carbon-intensity"})
+_FORMATS: Final = ("table", "json", "csv")
+_EXAMPLES: Final = """examples:
+  llmco2 predict meta-llama/Llama-3.1-8B-Instruct --gpu H100-SXM5-80GB --batch-size 8 \\
+      --prompt-tokens 512 --output-tokens 256 --zone FRA
+  llmco2 predict --requests requests.csv --output predictions.parquet
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``llmco2 predict``."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="predict energy and carbon of one request or of a table of them",
+        description="Predict the energy and carbon of an LLM inference before it runs.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="model (llmco2 models), or its config.json")
+    for title, options in (
+        ("the request", _REQUEST_OPTIONS),
+        ("carbon factors, in place of the tables' own", _CARBON_OPTIONS),
+        ("the predictor", _PREDICTOR_OPTIONS),
+    ):
+        group = parser.add_argument_group(title)
+        for name, (kind, metavar, text) in options.items():
+            option = _SHORT_NAMES.get(name, "--" + name.replace("_", "-"))
+            group.add_argument(option, dest=name, type=kind, metavar=metavar, help=text)
+    group = parser.add_argument_group("a table of requests")
+    group.add_argument("--requests", metavar="FILE", help="one request a row: .csv, .parquet or .jsonl")
+    group.add_argument("--output", metavar="FILE", help="where the answers go: .csv, .parquet or .jsonl")
+    parser.add_argument(
+        "--format",
+        choices=_FORMATS,
+        metavar="|".join(_FORMATS),
+        help="of what is printed (default: table; csv for a table of requests)",
+    )
+
+
+def run(args: argparse.Namespace, predictor: Predictor | None = None) -> int:
+    """Answer from ``predictor``, by default the one that ships; return the exit code."""
+    given = vars(args)
+    request = {name: given[name] for name in ("model", *_REQUEST_OPTIONS) if name in given}
+    overrides = {name: given[name] for name in (*_CARBON_OPTIONS, *_PREDICTOR_OPTIONS) if name in given}
+    if "requests" in given:
+        return _answer_table(given, request, overrides, predictor)
+    for name, what in (("model", "MODEL"), ("gpu", "--gpu GPU")):
+        if name not in request:
+            raise InputError(
+                explain(f"no {name} given", expected=f"llmco2 predict MODEL --gpu GPU: {what} is missing")
+            )
+    if "output" in given:
+        raise InputError(
+            explain(
+                "--output goes with --requests",
+                got=given["output"],
+                remedy="to keep one answer, write: llmco2 predict … --format json > FILE",
+            )
+        )
+    footprint = (predictor or _shipped()).predict(**request, **overrides)
+    _print(footprint, given.get("format", "table"))
+    return 0
+
+
+def _shipped() -> Predictor:
+    from llmco2.predictor import api  # noqa: PLC0415 - after the arguments are known to be well formed
+
+    return api
+
+
+def _print(footprint: Footprint, kind: str) -> None:
+    if kind == "json":
+        from llmco2.report.json_format import footprint_json  # noqa: PLC0415
+
+        sys.stdout.write(footprint_json(footprint))
+    elif kind == "csv":
+        from llmco2.report.csv_format import footprint_csv  # noqa: PLC0415
+
+        sys.stdout.write(footprint_csv(footprint))
+    else:
+        from llmco2.report.table import print_footprint  # noqa: PLC0415
+
+        print_footprint(footprint, sys.stdout)
+
+
+def _answer_table(
+    given: Mapping[str, Any],
+    request: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    predictor: Predictor | None,
+) -> int:
+    from llmco2.cli import requests_file  # noqa: PLC0415 - pandas, which one request does without
+
+    if request:
+        name = next(iter(request))
+        raise InputError(
+            explain(
+                f"{name} is given beside --requests",
+                got=repr(request[name]),
+                remedy=f"write it as the column {name!r} of {given['requests']}",
+            )
+        )
+    source = Path(given["requests"])
+    target = Path(given["output"]) if "output" in given else None
+    kind = given.get("format", "csv")
+    if kind == "table" or (target is not None and "format" in given):
+        raise InputError(
+            explain(
+                "--format does not apply to a table of requests",
+                got=given["format"],
+                expected="csv or json without --output; with it, the ending of the file decides",
+            )
+        )
+    if target is not None:
+        requests_file.check_target(target)
+    requests = requests_file.read_requests(source)
+    answers = (predictor or _shipped()).predict_frame(requests, **overrides)
+    if target is None:
+        requests_file.print_answers(answers, sys.stdout, as_json=kind == "json")
+    else:
+        requests_file.write_answers(answers, target)
+    print(requests_file.summary(answers, source, target), file=sys.stderr)
+    return 0
