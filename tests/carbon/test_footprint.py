@@ -136,7 +136,7 @@ def test_emissions_are_monotone_in_every_factor(
     st.floats(0, 1),
     st.floats(1, 5),
 )
-def test_every_interval_contains_its_figure(
+def test_every_interval_contains_its_figure(  # noqa: PLR0917 - one argument per strategy
     energy_j: float, time_s: float, n_gpus: int, zone: str | None, low: float, high: float
 ) -> None:
     factors = resolve_factors(GPU, zone=zone)
@@ -219,13 +219,10 @@ def test_no_functional_unit_is_refused() -> None:
         sci_score(carbon, batch_size=0, prompt_tokens=1, output_tokens=1)
 
 
-@given(
-    st.lists(
-        st.tuples(energies, times, gpus, st.sampled_from(["FRA", "USA", "gcp:us-west1"])),
-        min_size=1,
-        max_size=8,
-    )
-)
+request_rows = st.tuples(energies, times, gpus, st.sampled_from(["FRA", "USA", "gcp:us-west1"]))
+
+
+@given(st.lists(request_rows, min_size=1, max_size=8))
 def test_a_table_answers_as_its_rows_do(rows: list[tuple[float, float, int, str]]) -> None:
     factors = [resolve_factors(GPU, zone=zone) for *_, zone in rows]
     operational, embodied = carbon_columns(
@@ -254,8 +251,9 @@ def test_a_row_without_a_prediction_stays_empty_and_the_others_are_answered() ->
 @pytest.mark.parametrize(
     ("position", "name", "bad"),
     [
-        (0, "energy_j", -1.0), (1, "time_s", np.inf), (2, "n_gpus", np.nan), (3, "intensity", -2.0), (4, "pue", 0.9),
-        (5, "host_w", -1.0), (6, "embodied_kg", np.nan), (7, "lifetime", 0.0), (8, "utilization", 1.5),
+        (0, "energy_j", -1.0), (1, "time_s", np.inf), (2, "n_gpus", np.nan), (3, "intensity", -2.0),
+        (4, "pue", 0.9), (5, "host_w", -1.0), (6, "embodied_kg", np.nan),
+        (7, "lifetime", 0.0), (8, "utilization", 1.5),
     ],
 )  # fmt: skip
 def test_a_table_names_the_row_that_cannot_be(position: int, name: str, bad: float) -> None:
