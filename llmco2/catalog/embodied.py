@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from llmco2.catalog import tables
 from llmco2.catalog.gpus import load_gpus
@@ -82,8 +82,7 @@ def estimate_server_embodied_kgco2e(n_gpus: int, n_cpus: int, dram_gb: float, n_
     return server_kgco2e / n_gpus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Card:
+class _Card(NamedTuple):
     part: EmbodiedPart
     memory_gb: float
     tdp_w: float

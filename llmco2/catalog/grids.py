@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from llmco2.catalog import tables
 from llmco2.errors import UnknownNameError
@@ -35,7 +35,7 @@ _REGION_COLUMNS: Final = (
     "other_source", "confidence",
 )  # fmt: skip
 # Zones that ecologits knows and no country table does.
-_AREA_NAMES: Final = {"EEE": ("European Economic Area", ("Europe", "EEA", "EU", "European Union"))}
+_AREA_NAMES: Final = {"EEE": ("European Economic Area", "Europe", "EEA", "EU", "European Union")}
 _PROVIDER_ALIASES: Final = {
     "amazon": "aws",
     "google": "gcp",
@@ -62,8 +62,7 @@ class GridZone:
     provider: str | None = None  # aws | azure | gcp | scaleway, for cloud regions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EcologitsMix:
+class EcologitsMix(NamedTuple):
     """Country intensities, gCO2e/kWh by ISO 3166-1 alpha-3 code, from an installed ecologits."""
 
     version: str
@@ -141,8 +140,7 @@ def _area(zone_id: str, mix: EcologitsMix) -> GridZone:
     )
 
 
-def _region(row: Mapping[str, str], countries: Mapping[str, GridZone]) -> GridZone:
-    country = countries[row["iso3"]]
+def _region(row: Mapping[str, str], country: GridZone) -> GridZone:
     own, other = (
         tables.optional_number(row, column, _where(row)) for column in ("g_per_kwh", "other_g_per_kwh")
     )
@@ -180,33 +178,53 @@ def _key(name: str) -> str:
     return text
 
 
+class _Index(NamedTuple):
+    """The tables as read; a zone becomes a record only when somebody asks for it."""
+
+    countries: Mapping[str, Mapping[str, str]]  # row by zone id
+    regions: Mapping[str, Mapping[str, str]]  # row by zone id
+    id_by_name: Mapping[str, str]
+    mix: EcologitsMix | None
+
+
 @cache
-def _zones() -> tuple[Mapping[str, GridZone], Mapping[str, str]]:
-    """Return the zones by id, and the ids by every name they answer to."""
+def _index() -> _Index:
     mix = read_ecologits_mix()
-    zones: dict[str, GridZone] = {}
+    countries = {row["zone_id"]: row for row in tables.read_table(_COUNTRY_FILE, _COUNTRY_COLUMNS)}
+    regions = {row["zone_id"]: row for row in tables.read_table(_REGION_FILE, _REGION_COLUMNS)}
     id_by_name: dict[str, str] = {}
-    for row in tables.read_table(_COUNTRY_FILE, _COUNTRY_COLUMNS):
-        zone = _country(row, mix)
-        zones[zone.zone_id] = zone
-        names = (zone.zone_id, row["iso2"], zone.name, *tables.names(row, "aliases"))
-        id_by_name.update({_key(name): zone.zone_id for name in names if name})
-    if mix is not None:
-        for zone_id, (name, aliases) in _AREA_NAMES.items():
-            if zone_id in mix.by_zone:
-                zones[zone_id] = _area(zone_id, mix)
-                id_by_name.update({_key(alias): zone_id for alias in (zone_id, name, *aliases)})
-    for row in tables.read_table(_REGION_FILE, _REGION_COLUMNS):
-        zone = _region(row, zones)
-        zones[zone.zone_id] = zone
-        id_by_name[_key(zone.zone_id)] = zone.zone_id
-        id_by_name.setdefault(_key(row["region"]), zone.zone_id)
-    return zones, id_by_name
+    for zone_id, row in countries.items():
+        for name in (zone_id, row["iso2"], row["name"], *tables.names(row, "aliases")):
+            if name:
+                id_by_name[_key(name)] = zone_id
+    for zone_id in _areas(mix):
+        id_by_name.update({_key(alias): zone_id for alias in (zone_id, *_AREA_NAMES[zone_id])})
+    for zone_id, row in regions.items():
+        id_by_name[_key(zone_id)] = zone_id
+        id_by_name.setdefault(_key(row["region"]), zone_id)
+    return _Index(countries, regions, id_by_name, mix)
+
+
+def _areas(mix: EcologitsMix | None) -> tuple[str, ...]:
+    return tuple(zone_id for zone_id in _AREA_NAMES if mix is not None and zone_id in mix.by_zone)
+
+
+@cache
+def _zone(zone_id: str) -> GridZone:
+    index = _index()
+    if zone_id in index.regions:
+        row = index.regions[zone_id]
+        return _region(row, _zone(row["iso3"]))
+    if zone_id in index.countries:
+        return _country(index.countries[zone_id], index.mix)
+    assert index.mix is not None  # an area is known only where ecologits is
+    return _area(zone_id, index.mix)
 
 
 def all_zones() -> tuple[GridZone, ...]:
-    """Return every zone: countries first, then cloud regions."""
-    return tuple(_zones()[0].values())
+    """Return every zone: countries first, then the areas made of them, then cloud regions."""
+    index = _index()
+    return tuple(_zone(zone_id) for zone_id in (*index.countries, *_areas(index.mix), *index.regions))
 
 
 def resolve_zone(name: str) -> GridZone:
@@ -216,22 +234,25 @@ def resolve_zone(name: str) -> GridZone:
     provider ("aws:eu-west-3", "eu-west-3", "azure:francecentral"), all without regard to case. Raise
     UnknownNameError, with the nearest names, for anything else.
     """
-    zones, id_by_name = _zones()
-    zone_id = id_by_name.get(_key(name))
+    index = _index()
+    zone_id = index.id_by_name.get(_key(name))
     if zone_id is None:
-        known = [zone.name for zone in zones.values() if zone.kind == COUNTRY] + list(zones)
+        known = [row["name"] for row in index.countries.values()] + [*index.countries, *index.regions]
         remedy = "Give a country, an ISO code or a cloud region, or a carbon intensity of your own."
         raise UnknownNameError("grid zone", name, known, remedy)
-    return zones[zone_id]
+    return _zone(zone_id)
 
 
 @cache
 def country_intensity_range(low_share: float = 0.1, high_share: float = 0.9) -> tuple[float, float]:
     """Return the two quantiles of the countries' intensities, gCO2e/kWh: what an unnamed place may have."""
-    values = sorted(
-        zone.carbon_intensity_gco2e_per_kwh
-        for zone in all_zones()
-        if zone.kind == COUNTRY and zone.zone_id != WORLD_ZONE_ID and zone.zone_id not in _AREA_NAMES
-    )
+    countries = (_zone(zone_id) for zone_id in _index().countries if zone_id != WORLD_ZONE_ID)
+    values = sorted(zone.carbon_intensity_gco2e_per_kwh for zone in countries)
     last = len(values) - 1
     return values[round(low_share * last)], values[round(high_share * last)]
+
+
+def forget_zones() -> None:
+    """Drop what was read, so that the next question reads the tables and the installed ecologits anew."""
+    for cached in (_index, _zone, country_intensity_range):
+        cached.cache_clear()

@@ -17,12 +17,10 @@ from llmco2.errors import UnknownNameError
 @pytest.fixture
 def only_installed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Make an otherwise empty folder the only place where packages are looked for."""
-    grids._zones.cache_clear()
-    country_intensity_range.cache_clear()
+    grids.forget_zones()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     yield tmp_path
-    grids._zones.cache_clear()
-    country_intensity_range.cache_clear()
+    grids.forget_zones()
 
 
 def install_ecologits(folder: Path, mixes: str, version: str = "9.8.7") -> None:
