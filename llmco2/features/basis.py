@@ -1,0 +1,37 @@
+"""From a kernel table to the readout's basis: seconds each resource needs at its peak rate."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmco2.features.deployment import DeploymentColumns
+from llmco2.features.readout import PhaseBasis
+from llmco2.kernels.columns import Column, WorkloadColumns
+from llmco2.kernels.counting import count_phase
+from llmco2.kernels.roofline import RooflineTimes, roofline_times
+from llmco2.kernels.slots import Phase
+
+
+def phase_basis(phase: Phase, deployments: DeploymentColumns, work: WorkloadColumns,
+                power_limit_w: Column | None = None) -> tuple[PhaseBasis, RooflineTimes]:  # fmt: skip
+    """Return the basis and roofline of one phase; ``deployments`` and ``work`` row by row.
+
+    ``power_limit_w`` is the board's limit per GPU where it is not the TDP.
+    """
+    table = count_phase(phase, deployments.shape, work)
+    times = roofline_times(table, deployments.device)
+    tdp = deployments.device.tdp_w
+    basis = PhaseBasis(
+        compute_s=times.compute_s,
+        weight_s=times.weight_s,
+        activation_s=times.activation_s,
+        kv_s=times.kv_s,
+        network_s=times.network_s,
+        launches=table.launches,
+        steps=table.steps,
+        n_gpus=work.n_gpus,
+        n_shards=work.tensor_parallel,
+        tdp_w=tdp,
+        power_limit_w=tdp if power_limit_w is None else np.minimum(tdp, power_limit_w),
+    )
+    return basis, times

@@ -1,0 +1,230 @@
+"""A deployment: one model on one kind of GPU under one engine, precision and parallelism, whatever the request's size.
+
+Invariant: a deployment is checked when it is made; requests differ from each other only in sizes and serving mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmco2.catalog.architecture import Architecture
+from llmco2.catalog.gpu import Gpu
+from llmco2.catalog.gpus import resolve_gpu
+from llmco2.catalog.models import resolve_model
+from llmco2.catalog.precisions import Precision, compute_peak_flops_per_s, default_precision, resolve_precision
+from llmco2.errors import RequestError, explain
+from llmco2.kernels.columns import Column, ShapeColumns, WorkloadColumns, shape_columns
+from llmco2.kernels.roofline import DeviceColumns
+from llmco2.records.engines import resolve_engine
+from llmco2.records.request import UNKNOWN, InferenceRequest
+
+GPUS_PER_NODE: Final = 8  # beyond it, traffic between GPUs crosses the network card
+INTER_NODE_BYTES_PER_S: Final = 50e9  # one direction, per GPU: a 400 Gbit/s adapter for each GPU
+GENERIC_IDLE_SHARE: Final = 0.14  # of TDP; median of the catalog's measured bare idles
+GENERIC_L2_BYTES: Final = 40e6
+GENERIC_SMS: Final = 100
+_KV_PRECISIONS: Final = ("fp32", "fp16", "bf16", "fp8", "int8", "int4")
+_SIXTEEN_BIT_BYTES: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What serves a request; hashable, so that equal deployments are worked out once."""
+
+    architecture: Architecture
+    gpu_id: str
+    engine: str
+    precision: Precision
+    kv_bytes_per_element: float
+    tensor_parallel: int
+    expert_parallel: int
+    pipeline_parallel: int
+
+    @property
+    def gpu(self) -> Gpu:
+        """The GPU's record."""
+        return resolve_gpu(self.gpu_id)
+
+    @property
+    def shard_degree(self) -> int:
+        """GPUs that share one layer: the wider of tensor and expert parallel."""
+        return max(self.tensor_parallel, self.expert_parallel)
+
+
+def request_deployment(request: InferenceRequest) -> Deployment:
+    """Return the deployment of a request; errors as in :func:`resolve_deployment`."""
+    return resolve_deployment(
+        request.model, request.gpu, request.tensor_parallel, request.pipeline_parallel, request.expert_parallel,
+        request.engine, request.precision, request.kv_precision,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=65536)
+def resolve_deployment(model: str, gpu: str, tensor_parallel: int, pipeline_parallel: int, expert_parallel: int,
+                       engine: str, precision: str, kv_precision: str) -> Deployment:  # fmt: skip
+    """Resolve names and check that the parts go together.
+
+    Raises:
+        UnknownNameError: a model, GPU, engine or precision that is not known, with the nearest names.
+        RequestError: a precision the GPU lacks, or parallelism that does not divide the model.
+    """
+    architecture = resolve_model(model)
+    board = resolve_gpu(gpu)
+    chosen = default_precision(architecture, board) if precision == UNKNOWN else resolve_precision(precision)
+    compute_peak_flops_per_s(board, chosen)  # refuses what the GPU cannot compute
+    deployment = Deployment(
+        architecture=architecture,
+        gpu_id=gpu if board.gpu_id not in _catalog_ids() else board.gpu_id,
+        engine=resolve_engine(engine),
+        precision=chosen,
+        kv_bytes_per_element=_kv_bytes(kv_precision, chosen),
+        tensor_parallel=int(tensor_parallel),
+        expert_parallel=int(expert_parallel),
+        pipeline_parallel=int(pipeline_parallel),
+    )
+    _check_parallelism(deployment)
+    return deployment
+
+
+def _catalog_ids() -> frozenset[str]:
+    from llmco2.catalog.gpus import load_gpus  # noqa: PLC0415
+
+    return frozenset(load_gpus())
+
+
+def _kv_bytes(kv_precision: str, precision: Precision) -> float:
+    if kv_precision == UNKNOWN:
+        return precision.kv_bytes_per_element
+    chosen = resolve_precision(kv_precision)
+    if chosen.name not in _KV_PRECISIONS:
+        raise RequestError(
+            explain("no engine caches keys and values so", got=chosen.name, expected=" ".join(_KV_PRECISIONS),
+                    remedy="leave --kv-precision out to use the activations' own")
+        )  # fmt: skip
+    return chosen.weight_bytes_per_element
+
+
+def _check_parallelism(deployment: Deployment) -> None:
+    arch, degree = deployment.architecture, deployment.shard_degree
+    if deployment.expert_parallel > 1 and not arch.n_moe_layers:
+        raise RequestError(
+            explain(f"{arch.model_id} has no experts to spread", got=f"expert_parallel {deployment.expert_parallel}",
+                    expected="1", remedy="use --tensor-parallel")
+        )  # fmt: skip
+    if degree % deployment.tensor_parallel or degree % deployment.expert_parallel:
+        raise RequestError(
+            explain("tensor_parallel and expert_parallel do not nest",
+                    got=f"{deployment.tensor_parallel} and {deployment.expert_parallel}",
+                    expected="one a multiple of the other")
+        )  # fmt: skip
+    if arch.n_moe_layers and arch.n_experts % deployment.expert_parallel:
+        raise RequestError(
+            explain(f"expert_parallel does not divide the {arch.n_experts} experts of {arch.model_id}",
+                    got=deployment.expert_parallel, expected=_divisors(arch.n_experts))
+        )  # fmt: skip
+    if arch.n_heads and arch.n_heads % degree:
+        raise RequestError(
+            explain(f"tensor_parallel does not divide the {arch.n_heads} attention heads of {arch.model_id}",
+                    got=degree, expected=_divisors(arch.n_heads))
+        )  # fmt: skip
+    layers = max(arch.n_attention_layers + arch.n_recurrent_layers, 1)
+    if deployment.pipeline_parallel > layers:
+        raise RequestError(
+            explain(f"more pipeline stages than the {layers} layers of {arch.model_id}",
+                    got=deployment.pipeline_parallel, expected=f"1 to {layers}")
+        )  # fmt: skip
+
+
+def _divisors(number: int, limit: int = 64) -> str:
+    return "one of " + " ".join(str(d) for d in range(1, min(number, limit) + 1) if number % d == 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentColumns:
+    """Deployments as columns, ``(n_deployments,)`` each; ``take`` repeats them for requests."""
+
+    shape: ShapeColumns
+    device: DeviceColumns
+    weight_bytes_per_element: Column
+    expert_weight_bytes_per_element: Column
+    head_weight_bytes_per_element: Column
+    activation_bytes_per_element: Column
+    kv_bytes_per_element: Column
+    shard_degree: Column
+    expert_parallel: Column
+    pipeline_parallel: Column
+
+    def take(self, index: NDArray[np.intp]) -> DeploymentColumns:
+        """Return the rows ``index``, with repeats."""
+        own = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in {"shape", "device"}}
+        device = DeviceColumns(**{f.name: getattr(self.device, f.name)[index] for f in fields(DeviceColumns)})
+        return DeploymentColumns(shape=self.shape.take(index), device=device, **own)
+
+    def workload(self, batch_size: Column, prompt_tokens: Column, output_tokens: Column,
+                 continuous: Column) -> WorkloadColumns:  # fmt: skip
+        """Return the kernel counter's workload for requests of these sizes, one per row."""
+        return WorkloadColumns(
+            batch_size=batch_size,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            continuous=continuous,
+            tensor_parallel=self.shard_degree,
+            expert_parallel=self.expert_parallel,
+            pipeline_parallel=self.pipeline_parallel,
+            weight_bytes_per_element=self.weight_bytes_per_element,
+            expert_weight_bytes_per_element=self.expert_weight_bytes_per_element,
+            head_weight_bytes_per_element=self.head_weight_bytes_per_element,
+            activation_bytes_per_element=self.activation_bytes_per_element,
+            kv_bytes_per_element=self.kv_bytes_per_element,
+        )
+
+
+def deployment_columns(deployments: Sequence[Deployment]) -> DeploymentColumns:
+    """Return deployments as columns."""
+
+    def column(values: Sequence[float]) -> Column:
+        return np.array(values, dtype=np.float64)
+
+    stream = [max(d.precision.activation_bytes_per_element, _SIXTEEN_BIT_BYTES) for d in deployments]
+    narrow = [d.precision.weight_bytes_per_element for d in deployments]
+    parts = [d.precision.quantised for d in deployments]
+    return DeploymentColumns(
+        shape=shape_columns([d.architecture for d in deployments]),
+        device=_device_columns(deployments),
+        weight_bytes_per_element=column([s if p == "experts" else w for w, p, s in zip(narrow, parts, stream, strict=True)]),
+        expert_weight_bytes_per_element=column(narrow),
+        head_weight_bytes_per_element=column([w if p == "everything" else s for w, p, s in zip(narrow, parts, stream, strict=True)]),
+        activation_bytes_per_element=column(stream),
+        kv_bytes_per_element=column([d.kv_bytes_per_element for d in deployments]),
+        shard_degree=column([d.shard_degree for d in deployments]),
+        expert_parallel=column([d.expert_parallel for d in deployments]),
+        pipeline_parallel=column([d.pipeline_parallel for d in deployments]),
+    )  # fmt: skip
+
+
+def _device_columns(deployments: Sequence[Deployment]) -> DeviceColumns:
+    rows = [_device_row(d) for d in deployments]
+    names = tuple(f.name for f in fields(DeviceColumns))
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
+    return DeviceColumns(**{name: table[:, i] for i, name in enumerate(names)})
+
+
+def _device_row(deployment: Deployment) -> tuple[float, ...]:
+    gpu = deployment.gpu
+    peaks = gpu.peak_flops_per_s
+    matmul = compute_peak_flops_per_s(gpu, deployment.precision)
+    wide = deployment.precision.activation_bytes_per_element > _SIXTEEN_BIT_BYTES
+    vector = matmul if wide else peaks.get("bf16") or peaks.get("fp16") or peaks["fp32"]
+    n_gpus = deployment.shard_degree * deployment.pipeline_parallel
+    link = gpu.interconnect_bytes_per_s if n_gpus <= GPUS_PER_NODE else INTER_NODE_BYTES_PER_S
+    idle = gpu.idle_power_w if gpu.idle_power_w is not None else GENERIC_IDLE_SHARE * gpu.tdp_w
+    return (
+        matmul, vector, gpu.memory_bandwidth_bytes_per_s, min(link, gpu.interconnect_bytes_per_s), gpu.memory_bytes,
+        gpu.l2_bytes or GENERIC_L2_BYTES, float(gpu.n_sms or GENERIC_SMS), gpu.tdp_w, idle,
+    )  # fmt: skip

@@ -1,0 +1,104 @@
+"""The coefficient network in numpy: the same sums as the torch module, from a checkpoint's arrays.
+
+Invariant: agrees with :class:`llmco2.networks.coefficients.CoefficientNetwork` to 1e-5, which a test holds it to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmco2.features.deployment import Deployment, DeploymentColumns
+from llmco2.features.descriptors import phase_graphs
+from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
+from llmco2.kernels.graph import mean_adjacency
+from llmco2.kernels.slots import KINDS, PHASES, SLOT_KINDS, KernelKind, Phase
+from llmco2.predictor.checkpoint import Checkpoint
+
+Float = NDArray[np.float32]
+_KIND_OF_SLOT: Final = np.array([KINDS.index(kind) for kind in SLOT_KINDS.values()])
+_IS_ATTENTION: Final = np.array([k in (KernelKind.ATTENTION, KernelKind.CACHE) for k in SLOT_KINDS.values()])
+_SLOT_IS_POWER: Final = np.array([name.endswith("_power") for name in SLOT_COEFFICIENTS], dtype=np.float32)
+_PHASE_IS_POWER: Final = np.array([name.endswith("_power") for name in PHASE_COEFFICIENTS], dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseCoefficients:
+    """Readout coefficients of one phase."""
+
+    slot: dict[str, NDArray[np.float64]]  # name → (n_deployments, n_slots)
+    phase: dict[str, NDArray[np.float64]]  # name → (n_deployments,)
+
+    def take(self, index: NDArray[np.intp]) -> PhaseCoefficients:
+        """Return the rows ``index``, with repeats."""
+        return PhaseCoefficients(
+            slot={name: values[index] for name, values in self.slot.items()},
+            phase={name: values[index] for name, values in self.phase.items()},
+        )
+
+
+def vocabulary_index(checkpoint: Checkpoint, kind: str, names: list[str]) -> NDArray[np.intp]:
+    """Return each name's index among the checkpoint's ``kind``; 0 for what was never measured."""
+    index = {name: i + 1 for i, name in enumerate(checkpoint.vocabulary[kind])}
+    return np.array([index.get(name, 0) for name in names], dtype=np.intp)
+
+
+def coefficients(checkpoint: Checkpoint, deployments: list[Deployment],
+                 columns: DeploymentColumns) -> dict[Phase, PhaseCoefficients]:  # fmt: skip
+    """Return the coefficients of both phases for every deployment."""
+    arrays = checkpoint.arrays
+    engine = vocabulary_index(checkpoint, "engines", [d.engine for d in deployments])
+    precision = vocabulary_index(checkpoint, "precisions", [d.precision.name for d in deployments])
+    gpu = vocabulary_index(checkpoint, "gpus", [d.gpu_id for d in deployments])
+    family = vocabulary_index(checkpoint, "families", [d.architecture.family for d in deployments])
+    level = arrays["gpu_level"][gpu] + arrays["family_level"][family]
+    slot_level = level[:, :1] * _SLOT_IS_POWER + level[:, 1:] * (1 - _SLOT_IS_POWER)
+    phase_level = level[:, :1] * _PHASE_IS_POWER + level[:, 1:] * (1 - _PHASE_IS_POWER)
+    per_deployment = arrays["engine_slot"][engine] + arrays["precision_slot"][precision] + slot_level
+    per_slot = arrays["base_slot"] + arrays["kind_slot"][_KIND_OF_SLOT]
+    attention = arrays["engine_attention"][engine][:, None, :] * _IS_ATTENTION[:, None]
+    slot_scores = per_deployment[:, None, :] + per_slot + attention
+    answer: dict[Phase, PhaseCoefficients] = {}
+    for p, phase in enumerate(PHASES):
+        phase_scores = arrays["base_phase"][p] + arrays["engine_phase"][engine, p] + phase_level
+        slot = slot_scores
+        if checkpoint.network["hidden_dim"]:
+            node, pooled = _corrections(checkpoint, phase, columns, engine)
+            slot, phase_scores = slot + node, phase_scores + pooled
+        answer[phase] = PhaseCoefficients(
+            slot=_bounded(SLOT_COEFFICIENTS, slot), phase=_bounded(PHASE_COEFFICIENTS, phase_scores)
+        )
+    return answer
+
+
+def _corrections(checkpoint: Checkpoint, phase: Phase, columns: DeploymentColumns,
+                 engine: NDArray[np.intp]) -> tuple[Float, Float]:  # fmt: skip
+    """Return the graph network's scores: ``(n, n_slots, n_slot)`` and ``(n, n_phase)``."""
+    arrays, limit = checkpoint.arrays, np.float32(checkpoint.network["correction_limit"])
+    graphs = phase_graphs(phase, columns)
+    mask = graphs.present[:, :, None].astype(np.float32)
+    encoded = graphs.features @ arrays["encoder.weight"].T + arrays["encoder.bias"]
+    hidden = np.tanh(encoded + arrays["engine_embedding"][engine][:, None, :]) * mask
+    patterns, which = np.unique(graphs.present, axis=0, return_inverse=True)
+    neighbours = [mean_adjacency(phase, tuple(bool(x) for x in row)).astype(np.float32) for row in patterns]
+    for i in range(checkpoint.network["n_rounds"]):
+        received = np.empty_like(hidden)
+        for k, matrix in enumerate(neighbours):
+            rows = which == k
+            received[rows] = matrix @ hidden[rows]
+        own = hidden @ arrays[f"convolutions.{i}.lin_r.weight"].T
+        sent = received @ arrays[f"convolutions.{i}.lin_l.weight"].T + arrays[f"convolutions.{i}.lin_l.bias"]
+        hidden = (hidden + np.tanh(sent + own)) * mask
+    pooled = hidden.sum(axis=1) / mask.sum(axis=1)
+    both = np.concatenate([hidden, np.broadcast_to(pooled[:, None, :], hidden.shape)], axis=2)
+    node = limit * np.tanh((both @ arrays["slot_head.weight"].T + arrays["slot_head.bias"]) / limit)
+    whole = limit * np.tanh((pooled @ arrays["phase_head.weight"].T + arrays["phase_head.bias"]) / limit)
+    return node * mask, whole
+
+
+def _bounded(ranges: dict[str, tuple[float, float, float]], scores: Float) -> dict[str, NDArray[np.float64]]:
+    wide = scores.astype(np.float64)
+    return {name: bounded(np, wide[..., i], *limits) for i, (name, limits) in enumerate(ranges.items())}
