@@ -88,6 +88,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "predict",
         help="predict energy and carbon of one request or of a table of them",
+        usage="llmco2 predict MODEL --gpu GPU [options]\n"
+        "       llmco2 predict --requests FILE [--output FILE] [options]",
         description="Predict the energy and carbon of an LLM inference before it runs.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -124,7 +126,7 @@ def run(args: argparse.Namespace, predictor: Predictor | None = None) -> int:
     for name, what in (("model", "MODEL"), ("gpu", "--gpu GPU")):
         if name not in request:
             raise InputError(
-                explain(f"no {name} given", expected=f"llmco2 predict MODEL --gpu GPU: {what} is missing")
+                explain(f"{what} is missing", expected="llmco2 predict MODEL --gpu GPU, or --requests FILE")
             )
     if "output" in given:
         raise InputError(
