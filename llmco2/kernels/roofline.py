@@ -17,7 +17,8 @@ from llmco2.kernels.table import KernelTable, SlotArray
 
 # Projections and experts run at the precision's peak; attention, norms and the like at 16 bit (or fp32).
 _QUANTISED_KINDS = (KernelKind.GEMM, KernelKind.EXPERT_GEMM)
-_AT_MATMUL_PEAK = np.array([k in _QUANTISED_KINDS and s != "lm_head" for s, k in SLOT_KINDS.items()])
+_UNQUANTISED = ("lm_head", "router")
+_AT_MATMUL_PEAK = np.array([k in _QUANTISED_KINDS and s not in _UNQUANTISED for s, k in SLOT_KINDS.items()])
 
 
 class Regime(IntEnum):
