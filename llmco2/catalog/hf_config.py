@@ -1,8 +1,9 @@
 """Read a Hugging Face ``config.json`` into an :class:`Architecture`, as plain JSON.
 
-Invariant: nothing from the file is executed and nothing is fetched. Known model types never import transformers;
-for an unknown one transformers is asked, where installed, for its defaults (local files, no remote code). A
-multimodal model is read as its language tower: that is where a text request spends its energy.
+Invariant: nothing from the file is executed and nothing is fetched. Known model types never import
+transformers; for an unknown one transformers is asked, where installed, for its defaults (local files, no
+remote code). A multimodal model is read as its language tower: that is where a text request spends its
+energy.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ _HYBRID_READERS: Final[Mapping[str, Callable[[Config, str], Architecture]]] = Ma
         "qwen3_5_text": hf_hybrids.read_qwen3_next,
         "qwen3_5_moe_text": hf_hybrids.read_qwen3_next,
     }
+)
+# Marks of mechanisms that a reader must know: an unknown model type with one is refused, not guessed at.
+_UNMODELLED_PREFIXES: Final = tuple(
+    "kv_lora o_lora linear_ mamba ssm_ compress_ hybrid swa_ global_head index_ moe_latent block_configs "
+    "layers_block conv_L gdn_ kda_ num_kv_shared attn_layer_".split()
 )
 # Keys that only other kinds of network have: encoders, encoder-decoders, diffusion pipelines, recurrent RWKV.
 _FOREIGN_KEYS: Final = ("type_vocab_size", "_class_name", "encoder_layers", "d_kv", "attention_hidden_size")
@@ -116,6 +122,10 @@ def checkpoint_precision(values: Mapping[str, Any], tower: Mapping[str, Any], wh
 
 def _quantised_precision(record: Mapping[str, Any], where: str) -> str:
     method = str(record.get("quant_method") or record.get("quant_algo") or "").casefold()
+    mixed = record.get("quantized_layers")
+    if method in {"modelopt", "mixed_precision", "modelopt_mixed"} and isinstance(mixed, Mapping) and mixed:
+        algorithms = [str(layer.get("quant_algo")) for layer in mixed.values() if isinstance(layer, Mapping)]
+        method = max(algorithms, key=algorithms.count, default="").casefold()  # what most layers have
     if method in _QUANT_METHODS:
         return _QUANT_METHODS[method]
     if method == "bitsandbytes":
@@ -183,6 +193,16 @@ def _refuse_foreign(values: Mapping[str, Any], tower: Mapping[str, Any], where: 
         )
     if _model_type(tower) in known_model_types():
         return
+    strange = next((key for key in tower if key.startswith(_UNMODELLED_PREFIXES)), "")
+    if strange:
+        raise FileFormatError(
+            explain(
+                f"{where}: model type {_model_type(tower)!r} is not known here",
+                got=f"the key {strange!r}",
+                expected=WHAT,
+                remedy="give its layers with architecture_from_shape",
+            )
+        )
     architectures = values.get("architectures")
     named = [str(name) for name in architectures] if isinstance(architectures, list) else []
     if not any(name.endswith(_DECODER_SUFFIXES) for name in named):

@@ -22,6 +22,7 @@ from llmco2.errors import FileFormatError, explain
 _MAMBA = Traits(family="mamba", tied=True)
 _MAMBA2 = Traits(family="mamba")
 _NEMOTRON = Traits(family="nemotron", gated_mlp=False)
+_NEMOTRON_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 _JAMBA = Traits(family="jamba")
 _QWEN_NEXT = Traits(family="qwen", shared_expert_gate=True)
 
@@ -49,43 +50,64 @@ def read_mamba2(config: Config, model_id: str) -> Architecture:
 
 
 def read_nemotron_h(config: Config, model_id: str) -> Architecture:
-    """Return a Nemotron-H decoder: each layer is one of Mamba-2 (M), attention (*), MLP (-), experts (E)."""
-    pattern = config.get("hybrid_override_pattern")
-    if not isinstance(pattern, str) or not pattern or set(pattern) - set("M*-E"):
-        raise FileFormatError(
-            explain(
-                f"{config.where}: hybrid_override_pattern is unreadable",
-                got=repr(pattern)[:60],
-                expected="M * - E",
-            )
-        )
+    """Return a Nemotron-H decoder: each layer is Mamba-2, attention, MLP or experts, under one norm."""
+    kinds = _nemotron_layers(config)
     shape = common_fields(config, _NEMOTRON, model_id)
-    shape |= attention_fields(config, "nemotron_h", pattern.count("*"))
+    shape |= attention_fields(config, "nemotron_h", kinds.count("attention"))
     recurrent, other_per_mixer = _mamba2(
         config,
         n_heads=config.whole("mamba_num_heads"),
         head_dim=config.whole("mamba_head_dim"),
         state_key="ssm_state_size",
     )
-    shape |= recurrent | {"n_recurrent_layers": pattern.count("M"), "gated_mlp": False}
-    shape |= {"n_dense_mlp_layers": pattern.count("-")}
-    if pattern.count("-"):
+    shape |= recurrent | {
+        "n_recurrent_layers": kinds.count("mamba"),
+        "gated_mlp": False,
+        "gated_experts": False,
+    }
+    shape |= {"n_dense_mlp_layers": kinds.count("mlp")}
+    if shape["n_dense_mlp_layers"]:
         shape["ffn_dim"] = config.whole("intermediate_size")
     hidden = shape["hidden_dim"]
-    other = (len(pattern) + 1) * hidden + pattern.count("M") * other_per_mixer
-    if pattern.count("E"):
-        n_experts = config.whole("n_routed_experts")
-        shape |= {
-            "n_moe_layers": pattern.count("E"),
-            "n_experts": n_experts,
-            "experts_per_token": config.whole("num_experts_per_tok"),
-            "expert_ffn_dim": config.whole("moe_intermediate_size"),
-            "gated_experts": False,
-            "shared_expert_ffn_dim": config.optional_whole(0, "n_shared_experts")
-            * config.optional_whole(0, "moe_shared_expert_intermediate_size"),
-        }
-        other += pattern.count("E") * n_experts
+    other = (len(kinds) + 1) * hidden + kinds.count("mamba") * other_per_mixer
+    if "moe" in kinds:
+        shape |= {"n_moe_layers": kinds.count("moe")} | _nemotron_experts(config, hidden)
+        other += kinds.count("moe") * config.whole("n_routed_experts")  # a score correction per expert
     return Architecture(**shape, other_params=other)
+
+
+def _nemotron_layers(config: Config) -> list[str]:
+    """Return each layer's kind, from the list of newer files or the letters of older ones."""
+    kinds = config.get("layers_block_type")
+    if isinstance(kinds, list) and kinds and set(kinds) <= set(_NEMOTRON_LETTERS.values()):
+        return kinds
+    pattern = config.get("hybrid_override_pattern")
+    if not isinstance(pattern, str) or not pattern or set(pattern) - set(_NEMOTRON_LETTERS):
+        got = repr(pattern if kinds is None else kinds)[:60]
+        what = f"{config.where}: hybrid_override_pattern is unreadable"
+        raise FileFormatError(explain(what, got=got, expected="letters M * - E"))
+    return [_NEMOTRON_LETTERS[letter] for letter in pattern]
+
+
+def _nemotron_experts(config: Config, hidden: int) -> Fields:
+    """Return the expert fields of one layer.
+
+    Latent experts (Nemotron 3) work at ``moe_latent_size`` between two shared projections: the same
+    elements as experts on the full width that are narrower by the same factor, and a shared two-matrix
+    block of that size.
+    """
+    latent = config.optional_whole(0, "moe_latent_size")
+    expert_ffn = config.whole("moe_intermediate_size")
+    if latent and expert_ffn * latent % hidden:
+        raise FileFormatError(explain(f"{config.where}: moe_latent_size does not fit", got=latent))
+    n_shared = config.optional_whole(0, "n_shared_experts")
+    return {
+        "n_experts": config.whole("n_routed_experts"),
+        "experts_per_token": config.whole("num_experts_per_tok"),
+        "expert_ffn_dim": expert_ffn * latent // hidden if latent else expert_ffn,
+        "shared_expert_ffn_dim": n_shared * config.optional_whole(0, "moe_shared_expert_intermediate_size")
+        + latent,
+    }
 
 
 def read_jamba(config: Config, model_id: str) -> Architecture:
@@ -115,7 +137,7 @@ def read_jamba(config: Config, model_id: str) -> Architecture:
 
 
 def read_qwen3_next(config: Config, model_id: str) -> Architecture:
-    """Return a Qwen3-Next or Qwen3.5 decoder: gated delta-net layers with gated attention every few layers."""
+    """Return a Qwen3-Next or Qwen3.5 decoder: delta-net layers, gated attention every few layers."""
     shape = common_fields(config, _QWEN_NEXT, model_id)
     n_layers = config.whole("num_hidden_layers")
     n_attention = _full_attention_layers(config, n_layers)

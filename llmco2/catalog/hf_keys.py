@@ -39,6 +39,7 @@ class Config:
             raise FileFormatError(
                 explain(
                     f"{self.where} lacks {keys[0]!r}",
+                    got=f"model type {self.values.get('model_type')!r}",
                     expected="the config.json of a decoder-only language model",
                     remedy="give the shape with architecture_from_shape",
                 )

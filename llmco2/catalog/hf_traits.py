@@ -1,7 +1,7 @@
 """What each Hugging Face ``model_type`` fixes in code and therefore does not write into ``config.json``.
 
-Facts about biases, norms and tied tables, read off the public model classes; entries are checked by instantiating
-that class on the meta device and comparing the number of parameters (tests/catalog, opt-in).
+Facts about biases, norms and tied tables, read off the public model classes; entries are checked by
+instantiating that class on the meta device and comparing the number of parameters (tests/catalog, opt-in).
 """
 
 from __future__ import annotations

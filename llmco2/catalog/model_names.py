@@ -1,8 +1,8 @@
-"""Fold the many spellings of a model name to one key, and read a quantised checkpoint's precision off its name.
+"""Fold the many spellings of a model name to one key, and read a checkpoint's precision off its name.
 
 ``meta-llama/Llama-3.1-8B-Instruct``, ``Meta-Llama-3.1-8B`` and ``llama3.1:8b`` fold to the same key;
-``Qwen/Qwen3-32B-FP8`` and ``TheBloke/…-GPTQ`` fold to their base with "fp8" and "int4" beside it. Organisation and
-tuning (instruct, chat, base) change no shape, so they never decide.
+``Qwen/Qwen3-32B-FP8`` and ``TheBloke/…-GPTQ`` fold to their base with "fp8" and "int4" beside it.
+Organisation and tuning (instruct, chat, base) change no shape, so they never decide.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Final
 
 _SPLIT: Final = re.compile(r"[-_:\s]+")
-_NOT_ALNUM: Final = re.compile(r"[^a-z0-9]+")
+_NOT_KEY: Final = re.compile(r"(?<!\d)\.|\.(?!\d)|[^a-z0-9.]")
 _DATE: Final = re.compile(r"\d{4}|\d{6}|\d{8}")
 _TUNING: Final = frozenset(
-    {"instruct", "chat", "it", "base", "pt", "hf", "thinking", "reasoning", "latest", "preview"}
+    ("instruct", "chat", "it", "base", "pt", "hf", "thinking", "reasoning", "latest", "preview")
 )
 # How checkpoints spell their number format at the end of a name; the first pattern that fits decides.
 _PRECISION_SUFFIXES: Final = tuple(
@@ -38,7 +38,7 @@ _PRECISION_SUFFIXES: Final = tuple(
 
 
 def candidate_keys(name: str) -> Iterator[tuple[str, str]]:
-    """Yield (key, precision) pairs to look up for ``name``, the most literal first; precision "" means its own."""
+    """Yield (key, precision) pairs to look up for ``name``, the most literal first; precision "": its own."""
     bare = bare_name(name)
     base, precision = split_precision(bare)
     readings = [(bare, "")] if base == bare else [(bare, ""), (base, precision)]
@@ -54,7 +54,7 @@ def bare_name(name: str) -> str:
 
 
 def split_precision(bare: str) -> tuple[str, str]:
-    """Return a lower-case name without its number-format suffix, and the precision ("" where there is none)."""
+    """Return a lower-case name without its number-format suffix, and the precision ("" where none)."""
     for pattern, precision in _PRECISION_SUFFIXES:
         match = pattern.search(bare)
         if match and match.start() > 0:
@@ -63,12 +63,16 @@ def split_precision(bare: str) -> tuple[str, str]:
 
 
 def folded(name: str, *, drop_tuning: bool = False, drop_dates: bool = False) -> str:
-    """Return the letters and digits of ``name`` without organisation, "Meta-" and, if asked, tuning and dates."""
+    """Return the key of ``name``: no organisation, no "Meta-" and, if asked, no tuning words and dates.
+
+    Separators go, except where they hold two digits apart: "OPT-1.3B" is not "OPT-13B".
+    """
     first, *rest = _SPLIT.split(bare_name(name))
-    kept = [first]
+    key = _NOT_KEY.sub("", first)
     for word in rest:
         if (drop_tuning and word in _TUNING) or (drop_dates and _DATE.fullmatch(word)):
             continue
-        kept.append(word)
-    key = _NOT_ALNUM.sub("", "".join(kept))
+        part = _NOT_KEY.sub("", word)
+        apart = key[-1:].isdigit() and part[:1].isdigit()
+        key += f"-{part}" if apart else part
     return key.removeprefix("meta") if key.startswith("metallama") else key

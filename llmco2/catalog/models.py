@@ -1,8 +1,9 @@
 """The model table and the kind resolution of model names.
 
 A name resolves when it is a catalog id, an alias (``datasets/model_aliases.csv``) or any spelling that
-:mod:`llmco2.catalog.model_names` folds to one of them; a quantised variant resolves to its base with the variant's
-``checkpoint_precision``. Anything else may be the path of a Hugging Face ``config.json`` or of a directory with one.
+:mod:`llmco2.catalog.model_names` folds to one of them; a quantised variant resolves to its base with the
+variant's ``checkpoint_precision``. Anything else may be the path of a Hugging Face ``config.json`` or of a
+directory with one.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def resolve_model(name_or_path: str | Path) -> Architecture:
     raise UnknownNameError(
         "model",
         name_or_path,
-        load_models(),
+        [model_id.rsplit("/", 1)[-1] for model_id in load_models()],
         remedy="or give the path of its config.json",
     )
 
@@ -71,10 +72,11 @@ def architecture_from_shape(
 ) -> Architecture:
     """Return a decoder of ``n_layers`` equal layers from its widths in elements.
 
-    ``n_kv_heads`` defaults to ``n_heads``, ``head_dim`` to ``hidden_dim / n_heads``; ``more`` takes any further
-    field of :class:`Architecture` (``gated_mlp``, ``n_experts``, ``n_sliding_attention_layers``, ...). Layers
-    that ``more`` gives to a window, to experts or to a recurrent mixer are taken from the ``n_layers``. Two norm
-    vectors a layer and a final one are counted. Raises InputError, one line, for an impossible shape.
+    ``n_kv_heads`` defaults to ``n_heads``, ``head_dim`` to ``hidden_dim / n_heads``; ``more`` takes any
+    further field of :class:`Architecture` (``gated_mlp``, ``n_experts``, ``n_sliding_attention_layers``,
+    ...). Layers that ``more`` gives to a window, to experts or to a recurrent mixer are taken from the
+    ``n_layers``. Two norm vectors a layer and a final one are counted. Raises InputError, one line, for an
+    impossible shape.
     """
     unknown = sorted(set(more) - set(REQUIRED_COLUMNS))
     if unknown:
@@ -134,7 +136,7 @@ def _known(name: str) -> Architecture | None:
 
 @lru_cache(maxsize=1)
 def _index() -> Mapping[str, tuple[str, str]]:
-    """Return (model id, precision or "") by folded name; a table id beats an alias, a literal key a short one."""
+    """Return (model id, precision or "") by folded name; table ids beat aliases, literal keys short ones."""
     index: dict[str, tuple[str, str]] = {}
     models = load_models()
     for drop_tuning in (False, True):
