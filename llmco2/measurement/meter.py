@@ -29,6 +29,7 @@ GPU_LOST: Final = "gpu_lost"
 THROTTLED: Final = "throttled"
 SHARED_GPU: Final = "shared_gpu"
 SPARSE_POWER: Final = "sparse_power"
+COARSE_TICKS: Final = "coarse_ticks"
 WARNING_CODES: Final = (
     COUNTER_DISAGREES,
     SHORT_WINDOW,
@@ -37,6 +38,7 @@ WARNING_CODES: Final = (
     THROTTLED,
     SHARED_GPU,
     SPARSE_POWER,
+    COARSE_TICKS,
 )
 
 DISAGREEMENT_LIMIT: Final = 0.05  # relative difference of counter and integrated power that warns
@@ -129,11 +131,11 @@ class GpuEnergy:
     integrated_energy_j: float | None = None
     n_power_readings: int = 0
     average_power_w: float | None = None
-    sm_clock_mhz: float | None = None  # clocks, temperature …: as read when the window closed
+    sm_clock_mhz: float | None = None  # clocks and utilisation: means of the readings inside the window
     memory_clock_mhz: float | None = None
-    temperature_c: float | None = None
+    temperature_c: float | None = None  # the highest reading
     utilization_percent: float | None = None
-    throttle_reasons: tuple[str, ...] | None = None
+    throttle_reasons: tuple[str, ...] | None = None  # every reason that was seen
     power_limit_w: float | None = None
 
 
