@@ -19,8 +19,7 @@ from llmco2.records.run import RUN_SCHEMA_VERSION
 
 TRANSFORMERS: Final = "transformers"
 SERVER: Final = "server"
-SIMULATED: Final = "simulated"
-WORKLOADS: Final = (TRANSFORMERS, SERVER, SIMULATED)
+WORKLOADS: Final = (TRANSFORMERS, SERVER)
 PRECISIONS: Final = ("bf16", "fp16", "fp32", "int8", "nf4")  # what the in-process workload can load
 ATTENTION: Final = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 WEIGHTS: Final = ("random", "checkpoint")

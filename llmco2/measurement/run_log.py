@@ -113,6 +113,9 @@ class RunLog:
         except OSError as error:
             os.ftruncate(self._descriptor, self._size)
             raise MeasurementError(_append_failure(self.path, error)) from error
+        except BaseException:  # an interrupt in the middle of a row
+            os.ftruncate(self._descriptor, self._size)
+            raise
         self._size += len(line)
         self._rows.append(run)
 

@@ -28,6 +28,8 @@ class WorkloadFacts:
     engine_version: str | None = None
     attention_backend: str | None = None
     cuda_graphs: bool | None = None
+    prompt_tokens: float | None = None  # as counted by a server; None: as asked for
+    output_tokens: float | None = None
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -1,12 +1,19 @@
 """Tiny models, and a meter whose joules follow from a formula."""
 
+import importlib.util
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from llmco2.errors import MeasurementError
 from llmco2.measurement.meter import Device, GpuEnergy, MeterWarning, Sample, WindowReading
+
+_spec = importlib.util.spec_from_file_location("fake_server", Path(__file__).with_name("fake_server.py"))
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)  # tests are no package, so a sibling is not importable by name
+FakeServer = _module.FakeServer
 
 _BASE = {
     "hidden_size": 32,
@@ -166,3 +173,17 @@ class FormulaMeter:
 def formula_meter():
     """Return the meter class, to be made with the faults that a test wants."""
     return FormulaMeter
+
+
+@pytest.fixture
+def fake_server():
+    """Return a function that starts fake servers, which end with the test."""
+    started = []
+
+    def start(**options):
+        started.append(FakeServer(**options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
