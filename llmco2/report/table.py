@@ -81,7 +81,7 @@ def _title(footprint: Footprint) -> Text:
 def _workload(request: InferenceRequest) -> str:
     precision = request.precision
     if request.kv_precision != precision:
-        precision += f" with {request.kv_precision} KV cache"
+        precision += f" (KV {request.kv_precision})"
     parts = [
         f"batch {request.batch_size:,g}",
         f"{request.prompt_tokens:,g} prompt + {request.output_tokens:,g} output tokens",
