@@ -31,7 +31,7 @@ def implied_power_w(runs: pd.DataFrame) -> pd.Series:
     n_gpus = runs["tensor_parallel"] * runs["pipeline_parallel"] * runs["data_parallel"]
     total = runs["energy_j"] / runs["latency_s"]
     prefill = runs["prefill_energy_j"] / runs["ttft_s"]
-    decode = runs["decode_energy_j"] / (runs["tpot_s"] * runs["output_tokens"])
+    decode = runs["decode_energy_j"] / (runs["tpot_s"] * (runs["output_tokens"] - 1))
     return total.fillna(prefill).fillna(decode).fillna(runs["average_power_w"]) / n_gpus
 
 
