@@ -1,0 +1,226 @@
+"""The session file: a recorded sitting in front of a meter, one JSON object a line.
+
+Format, version 1. The first line is the header; every other line has a ``kind``::
+
+    {"kind": "session", "format": "llmco2-session", "version": 1, "started_at": "2026-01-01T12:00:00+00:00",
+     "simulated": false, "devices": [{"index": 0, "uuid": "…", …}]}
+    {"kind": "sample", "t_s": 12.5, "gpu_index": 0, "energy_counter_j": 1034.2, …}      a meter's Sample
+    {"kind": "window", "name": "prefill", "start_s": 12.4, "duration_s": 1.0, "gpus": […]}   a WindowReading
+    {"kind": "event", "t_s": 12.5, "name": "request", "data": {…}}         anything else a screen wants again
+
+Fields are those of the records in ``meter.py``; a field left out has its default. Times are seconds of the
+clock of the meter that was recorded.
+
+Invariant: a line is flushed before the next reading is taken, and synced once a second; a torn last line,
+which is all that a kill can leave, is passed over on reading, any other damage is refused with its line
+number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from llmco2.errors import FileFormatError, InputError, explain
+from llmco2.measurement.meter import Device, EnergyMeter, Sample, WindowReading
+
+FORMAT: Final = "llmco2-session"
+VERSION: Final = 1
+_SYNC_INTERVAL_S: Final = 1.0
+
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEvent:
+    """Something that happened in a session besides readings."""
+
+    t_s: float
+    name: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A whole recorded session; samples in the order in which they were taken."""
+
+    started_at: str  # ISO 8601, UTC
+    simulated: bool
+    devices: tuple[Device, ...]
+    samples: tuple[Sample, ...]
+    windows: tuple[WindowReading, ...]
+    events: tuple[SessionEvent, ...]
+
+
+class SessionRecorder:
+    """Writes a session file; safe to call from several threads."""
+
+    def __init__(self, path: Path, meter: EnergyMeter, *, overwrite: bool = False) -> None:
+        """Create ``path`` and write its header; an existing file is refused unless ``overwrite``."""
+        try:
+            self._file = path.open("w" if overwrite else "x", encoding="utf-8")
+        except OSError as error:
+            remedy = "choose another name" if path.exists() else "choose a folder you may write to"
+            raise InputError(
+                explain("the session cannot be recorded", got=f"{path}: {error.strerror}", remedy=remedy)
+            ) from error
+        self.path = path
+        self._lock = threading.Lock()
+        self._synced_s = time.monotonic()
+        self._write(
+            {
+                "kind": "session",
+                "format": FORMAT,
+                "version": VERSION,
+                "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "simulated": meter.simulated,
+                "devices": [asdict(device) for device in meter.devices()],
+            },
+            sync=True,
+        )
+
+    def write_samples(self, samples: Iterable[Sample]) -> None:
+        """Write one sampling of all GPUs."""
+        for sample in samples:
+            self._write({"kind": "sample", **_brief(sample)})
+
+    def write_window(self, reading: WindowReading) -> None:
+        """Write a closed window; it is on disk when this returns."""
+        self._write({"kind": "window", **_brief(reading)}, sync=True)
+
+    def write_event(self, t_s: float, name: str, data: Mapping[str, Any]) -> None:
+        """Write anything else; ``data`` must be JSON."""
+        self._write({"kind": "event", "t_s": t_s, "name": name, "data": dict(data)})
+
+    def close(self) -> None:
+        """Sync and close; a second call does nothing."""
+        with self._lock:
+            if not self._file.closed:
+                self._sync()
+                self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _write(self, entry: Mapping[str, Any], *, sync: bool = False) -> None:
+        line = json.dumps(entry, separators=(",", ":"), allow_nan=False) + "\n"
+        with self._lock:
+            try:
+                self._file.write(line)
+                self._file.flush()
+                if sync or time.monotonic() - self._synced_s > _SYNC_INTERVAL_S:
+                    self._sync()
+            except (OSError, ValueError) as error:  # ValueError: the file is closed
+                raise InputError(
+                    explain("the session can no longer be recorded", got=f"{self.path}: {error}")
+                ) from error
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._synced_s = time.monotonic()
+
+
+def read_session(path: Path) -> Session:
+    """Read a session file; ``FileFormatError`` names the line of any damage but a torn last one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileFormatError(explain("the session cannot be read", got=f"{path}: {error}")) from error
+    lines = text.split("\n")
+    torn = lines.pop()  # what follows the last newline: nothing, or a line whose writing was cut off
+    header = _header(path, lines[0] if lines else torn)
+    found: dict[str, list[Any]] = {"sample": [], "window": [], "event": []}
+    readers: dict[str, type[Any]] = {"sample": Sample, "window": WindowReading, "event": SessionEvent}
+    for number, line in enumerate(lines[1:], start=2):
+        entry = _parse(path, number, line)
+        kind = entry.pop("kind", None)
+        if kind not in found:
+            raise FileFormatError(explain(f"{path}, line {number}: unknown kind", got=repr(kind)))
+        found[kind].append(_record(readers[kind], entry, path, number))
+    return Session(
+        started_at=str(header.get("started_at", "")),
+        simulated=bool(header.get("simulated", False)),
+        devices=tuple(_record(Device, dict(device), path, 1) for device in header.get("devices", ())),
+        samples=tuple(found["sample"]),
+        windows=tuple(found["window"]),
+        events=tuple(found["event"]),
+    )
+
+
+def _header(path: Path, line: str) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise FileFormatError(
+            explain(f"{path} is not a recorded session", expected=f"a first line with format {FORMAT}")
+        )
+    if header.get("version") != VERSION:
+        raise FileFormatError(
+            explain(
+                f"{path} is of another version",
+                got=header.get("version"),
+                expected=VERSION,
+                remedy="replay it with the llmco2 that recorded it",
+            )
+        )
+    return header
+
+
+def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise FileFormatError(explain(f"{path}, line {number}: damaged", got=line[:60])) from error
+    if not isinstance(entry, dict):
+        raise FileFormatError(explain(f"{path}, line {number}: damaged", got=line[:60]))
+    return entry
+
+
+def _brief(record: Any) -> dict[str, Any]:
+    """Return the fields of a record that differ from their defaults: files a third as long."""
+    whole = asdict(record)
+    return {item.name: whole[item.name] for item in fields(record) if whole[item.name] != item.default}
+
+
+def _record(kind: type[_R], entry: dict[str, Any], path: Path, number: int) -> _R:
+    hints = typing.get_type_hints(kind)
+    unknown = set(entry) - set(hints)
+    try:
+        if unknown:
+            raise TypeError(f"unknown field {sorted(unknown)[0]}")
+        return kind(**{name: _value(hints[name], value) for name, value in entry.items()})
+    except (TypeError, ValueError) as error:
+        raise FileFormatError(explain(f"{path}, line {number}: damaged", got=str(error))) from error
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """Turn JSON back into what the field is annotated with: records, tuples of records, plain values."""
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    if typing.get_origin(hint) is tuple:
+        return tuple(_value(typing.get_args(hint)[0], item) for item in value)
+    if is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        return typing.cast(Any, hint)(**{name: _value(hints[name], item) for name, item in value.items()})
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and not isinstance(value, hint):
+        raise TypeError(f"{value!r} is not {hint.__name__}")
+    return value
