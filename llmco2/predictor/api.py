@@ -1,0 +1,156 @@
+"""The front door: one request in, a footprint out; or a table in, a table out.
+
+Invariant: both go through :mod:`llmco2.predictor.answer`, so a table of one request answers as the single call does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from llmco2.carbon import footprint_carbon, resolve_factors
+from llmco2.catalog.precisions import resolve_precision
+from llmco2.errors import DoesNotFitError
+from llmco2.features.deployment import Deployment, request_deployment
+from llmco2.predictor.answer import PhaseAnswer, answer_requests
+from llmco2.predictor.calibration import load_calibration
+from llmco2.predictor.checkpoint import load_checkpoint
+from llmco2.predictor.columns import SizeColumns
+from llmco2.records.footprint import Footprint, Interval, PhaseEnergy
+from llmco2.records.request import (
+    DEFAULT_OUTPUT_TOKENS,
+    DEFAULT_PROMPT_TOKENS,
+    UNKNOWN,
+    InferenceRequest,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SIXTEEN_BIT_BYTES: Final = 2.0
+
+
+def predict(*, model: str, gpu: str, tensor_parallel: int = 1, pipeline_parallel: int = 1, expert_parallel: int = 1,
+            engine: str = UNKNOWN, precision: str = UNKNOWN, kv_precision: str = UNKNOWN, batch_size: float = 1,
+            prompt_tokens: float = DEFAULT_PROMPT_TOKENS, output_tokens: float = DEFAULT_OUTPUT_TOKENS,
+            serving: str = "static", zone: str | None = None, carbon_intensity_gco2e_per_kwh: float | None = None,
+            pue: float | None = None, lifetime_years: float | None = None, utilization: float | None = None,
+            calibration: str | None = None, checkpoint: str | None = None) -> Footprint:  # fmt: skip
+    """Return the energy, time and carbon of one batch of requests, before it runs.
+
+    Args:
+        model: a catalog name, an alias, or the path of a Hugging Face ``config.json`` or its folder.
+        gpu: a catalog name, an alias, an NVML device name, or the path of a JSON datasheet.
+        tensor_parallel: GPUs that share each layer.
+        pipeline_parallel: stages of layers.
+        expert_parallel: GPUs over which whole experts are spread.
+        engine: serving engine; unknown widens the interval.
+        precision: of weights and activations; unknown is the checkpoint's own where the GPU has it.
+        kv_precision: of the KV cache; unknown is that of the activations.
+        batch_size: requests in the batch.
+        prompt_tokens: prompt tokens of one request.
+        output_tokens: output tokens of one request; the first comes out of prefill.
+        serving: ``static`` (the batch starts and ends together) or ``continuous`` (a steady number running).
+        zone: country or cloud region; none is the world's average.
+        carbon_intensity_gco2e_per_kwh: in place of the zone's.
+        pue: power usage effectiveness, at least 1.
+        lifetime_years: years over which hardware is written off.
+        utilization: share of its life in which hardware works, 0 to 1.
+        calibration: file that ``llmco2 calibrate`` wrote.
+        checkpoint: ``.json`` of a checkpoint in place of the one that ships.
+
+    Energies are joules of the whole batch over all its GPUs; times are seconds.
+
+    Raises:
+        InputError: a name, number, combination or file that cannot be; its text is one line with the remedy.
+        CheckpointError: a damaged or foreign checkpoint.
+    """
+    request = InferenceRequest(
+        model=model, gpu=gpu, tensor_parallel=tensor_parallel, pipeline_parallel=pipeline_parallel,
+        expert_parallel=expert_parallel, engine=engine, precision=precision, kv_precision=kv_precision,
+        batch_size=batch_size, prompt_tokens=prompt_tokens, output_tokens=output_tokens, serving=serving,
+    )  # fmt: skip
+    deployment = request_deployment(request)
+    numbers = load_checkpoint(checkpoint)
+    fitted = load_calibration(calibration, deployment.gpu_id, deployment.engine)
+    one = np.ones(1)
+    sizes = SizeColumns(
+        deployment=np.zeros(1, dtype=np.intp), batch_size=batch_size * one, prompt_tokens=prompt_tokens * one,
+        output_tokens=output_tokens * one, continuous=float(serving == "continuous") * one,
+    )  # fmt: skip
+    answer = answer_requests(numbers, [deployment], sizes, scales=fitted.scales, width_scale=fitted.width_scale)
+    if answer.errors[0]:
+        raise DoesNotFitError(answer.errors[0])
+    factors = resolve_factors(
+        deployment.gpu_id, zone=zone, carbon_intensity=carbon_intensity_gco2e_per_kwh, pue=pue,
+        lifetime_years=lifetime_years, utilization=utilization,
+    )  # fmt: skip
+    total = _phase_energy(answer.total)
+    carbon = footprint_carbon(
+        total.energy_j, total.time_s, request.n_gpus, factors,
+        total.energy_interval_j.low, total.energy_interval_j.high,
+    )  # fmt: skip
+    tokens_out = batch_size * output_tokens
+    resolved = InferenceRequest(
+        model=deployment.architecture.model_id, gpu=deployment.gpu_id, tensor_parallel=tensor_parallel,
+        pipeline_parallel=pipeline_parallel, expert_parallel=expert_parallel, engine=deployment.engine,
+        precision=deployment.precision.name, kv_precision=_kv_name(kv_precision, deployment), batch_size=batch_size,
+        prompt_tokens=prompt_tokens, output_tokens=output_tokens, serving=serving,
+    )  # fmt: skip
+    return Footprint(
+        request=resolved,
+        n_gpus=request.n_gpus,
+        prefill=_phase_energy(answer.prefill),
+        decode=_phase_energy(answer.decode),
+        total=total,
+        ttft_s=float(answer.ttft_s[0]),
+        tpot_s=float(answer.tpot_s[0]),
+        latency_s=total.time_s,
+        energy_per_output_token_j=total.energy_j / tokens_out,
+        energy_per_total_token_j=total.energy_j / (tokens_out + batch_size * prompt_tokens),
+        carbon=carbon,
+        memory_needed_bytes=float(answer.prediction.memory.total_bytes[0]),
+        memory_available_bytes=float(answer.prediction.memory_available_bytes[0]),
+        in_domain=bool(answer.in_domain[0]),
+        notes=(*answer.notes[0], *fitted.notes),
+        predictor=numbers.name,
+    )
+
+
+def predict_frame(requests: pd.DataFrame, *, zone: str | None = None,
+                  carbon_intensity_gco2e_per_kwh: float | None = None, pue: float | None = None,
+                  lifetime_years: float | None = None, utilization: float | None = None,
+                  calibration: str | None = None, checkpoint: str | None = None) -> pd.DataFrame:  # fmt: skip
+    """Return ``requests`` with the answer's columns added, one row a request, in their order.
+
+    Only the columns ``model`` and ``gpu`` are required. A row that cannot be answered carries its ``error`` and no
+    numbers; the others are answered. Arguments and errors otherwise as in :func:`predict`.
+    """
+    from llmco2.predictor.frame import answer_frame  # noqa: PLC0415 - pandas, which one request does without
+
+    return answer_frame(
+        requests, zone=zone, carbon_intensity=carbon_intensity_gco2e_per_kwh, pue=pue,
+        lifetime_years=lifetime_years, utilization=utilization, calibration=calibration, checkpoint=checkpoint,
+    )  # fmt: skip
+
+
+def _kv_name(asked: str, deployment: Deployment) -> str:
+    if asked != UNKNOWN:
+        return resolve_precision(asked).name
+    if deployment.kv_bytes_per_element > _SIXTEEN_BIT_BYTES:
+        return "fp32"
+    return "bf16" if "bf16" in deployment.gpu.peak_flops_per_s else "fp16"
+
+
+def _phase_energy(phase: PhaseAnswer) -> PhaseEnergy:
+    energy, time = float(phase.energy_j[0]), float(phase.time_s[0])
+    return PhaseEnergy(
+        energy_j=energy,
+        energy_interval_j=Interval(low=float(phase.low_j[0]), high=float(phase.high_j[0])),
+        energy_bounds_j=Interval(
+            low=float(phase.lower_bound_j[0]), high=float(phase.upper_bound_j[0]), coverage=1.0
+        ),
+        time_s=time,
+        average_power_w=energy / time if time > 0.0 else 0.0,
+    )

@@ -1,0 +1,67 @@
+"""How sure a prediction is: intervals calibrated by what is new about a request.
+
+Invariant: an interval comes from errors on held-out groups of the same kind of newness (a model family, a board, or
+both left out of the fit), never from errors on rows that were fitted, and is cut to the physical bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmco2.features.deployment import Deployment
+from llmco2.kernels.columns import Column
+from llmco2.records.request import UNKNOWN
+
+COVERAGE: Final = 0.90
+
+
+class Newness(StrEnum):
+    """What of a deployment the training data lacks."""
+
+    KNOWN = "known"  # this family, board and engine were measured
+    NEW_MODEL = "new_model"
+    NEW_GPU = "new_gpu"
+    NEW_BOTH = "new_both"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuantiles:
+    """Ends of the interval of ``log(measured / predicted)``, ``(n,)`` each."""
+
+    low: Column
+    high: Column
+
+
+def newness(domain: dict[str, Any], deployment: Deployment) -> Newness:
+    """Return what is new about a deployment."""
+    new_model = deployment.architecture.family not in domain["families"]
+    new_gpu = deployment.gpu_id not in domain["gpus"]
+    if new_model:
+        return Newness.NEW_BOTH if new_gpu else Newness.NEW_MODEL
+    return Newness.NEW_GPU if new_gpu else Newness.KNOWN
+
+
+def widening(intervals: dict[str, Any], domain: dict[str, Any], deployment: Deployment) -> float:
+    """Return the factor on the interval's width for an engine or precision that is unknown or was never measured."""
+    factor = 1.0
+    if deployment.engine == UNKNOWN or deployment.engine not in domain["engines"]:
+        factor *= float(intervals["unknown_engine_factor"])
+    if deployment.precision.name not in domain["precisions"]:
+        factor *= float(intervals["unknown_precision_factor"])
+    return factor
+
+
+def log_quantiles(intervals: dict[str, Any], domain: dict[str, Any], deployments: list[Deployment],
+                  index: NDArray[np.intp]) -> LogQuantiles:  # fmt: skip
+    """Return the interval's ends for every request; ``index`` is each one's deployment."""
+    ends = np.empty((len(deployments), 2))
+    for i, deployment in enumerate(deployments):
+        case = intervals["cases"][newness(domain, deployment)]
+        wider = widening(intervals, domain, deployment)
+        ends[i] = case["low"] * wider, case["high"] * wider
+    return LogQuantiles(low=ends[index, 0], high=ends[index, 1])
