@@ -1,0 +1,180 @@
+"""Exit codes and one-line errors, whatever goes wrong."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import llmco2 as package
+from llmco2.cli import main as main_module
+from llmco2.errors import CheckpointError, RequestError
+from tests.cli.conftest import Outcome
+
+Run = Callable[..., Outcome]
+
+
+def command_that(monkeypatch: pytest.MonkeyPatch, action: Callable[[], Any]) -> None:
+    """Make ``llmco2 doctor`` do ``action``."""
+    module = ModuleType("stand_in")
+
+    def add_parser(subparsers: Any) -> None:
+        subparsers.add_parser("doctor")
+
+    def run(args: Any) -> Any:
+        return action()
+
+    module.add_parser = add_parser  # type: ignore[attr-defined]
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "llmco2.cli.doctor", module)
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def action() -> Any:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (RequestError("zero tokens"), 2, "llmco2: zero tokens\n"),
+        (CheckpointError("a damaged\n  checkpoint"), 1, "llmco2: a damaged checkpoint\n"),
+        (
+            OSError(28, "No space left on device", "x.csv"),
+            1,
+            "llmco2: [Errno 28] No space left on device: 'x.csv'\n",
+        ),
+        (KeyboardInterrupt(), 130, "llmco2: interrupted\n"),
+    ],
+)
+def test_each_failure_is_one_line_with_its_exit_code(
+    llmco2: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str
+) -> None:
+    command_that(monkeypatch, raising(error))
+    assert llmco2("doctor") == Outcome(status, "", line)
+
+
+def test_a_bug_of_ours_is_not_dressed_up_as_an_input_error(
+    llmco2: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command_that(monkeypatch, raising(ZeroDivisionError("a bug")))
+    with pytest.raises(ZeroDivisionError):
+        llmco2("doctor")
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["prdict"], "unknown command: got 'prdict'; did you mean predict?"),
+        (["predict", "m", "--gpu", "g", "--batchsize", "8"], "got --batchsize; did you mean --batch-size"),
+        (
+            ["predict", "m", "--gpu", "g", "--batch-size=eight"],
+            "argument --batch-size: not a number: got 'eight'",
+        ),
+        (
+            ["predict", "m", "--gpu", "g", "--tensor-parallel", "1.5"],
+            "--tensor-parallel: not a whole number: got '1.5'",
+        ),
+        (["predict", "m", "--gpu", "g", "--format", "xml"], "--format"),
+        (["predict", "m", "extra", "--gpu", "g"], "unexpected argument: got 'extra'"),
+        (["predict", "m", "--gpu"], "argument --gpu: expected one argument"),
+        (
+            ["predict", "m"],
+            "--gpu GPU is missing: expected llmco2 predict MODEL --gpu GPU, or --requests FILE",
+        ),
+        (["predict", "--gpu", "g"], "MODEL is missing"),
+        (["gpus", "H1O0"], "did you mean"),
+        (["zones", "atlantis-9"], "no entry of zones matches"),
+        (["--batch-size", "8"], "llmco2"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
+    llmco2: Run, argv: list[str], says: str
+) -> None:
+    outcome = llmco2(*argv)
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("llmco2: ")
+    assert says in outcome.err
+
+
+def test_no_command_prints_the_help_and_fails(llmco2: Run) -> None:
+    outcome = llmco2()
+    assert outcome.status == 2
+    assert all(f"\n    {command} " in outcome.err for command in main_module.COMMANDS)
+
+
+def test_version(llmco2: Run) -> None:
+    assert llmco2("--version") == Outcome(0, f"llmco2 {package.__version__}\n", "")
+
+
+def test_a_part_that_is_not_installed_is_named(llmco2: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llmco2_tui.cli", None)
+    outcome = llmco2("monitor")
+    assert outcome.status == 1
+    assert outcome.err.startswith("llmco2: llmco2 monitor cannot run here: ")
+    assert outcome.err.count("\n") == 1
+
+
+def test_train_hands_its_arguments_on_untouched(llmco2: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    training, cli = ModuleType("llmco2.training"), ModuleType("llmco2.training.cli")
+    cli.main = seen.append  # type: ignore[attr-defined]
+    training.cli = cli  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "llmco2.training", training)
+    monkeypatch.setitem(sys.modules, "llmco2.training.cli", cli)
+    argv = ["fit", "--help", "--config", "x.yaml", "--trainer.max_epochs=1"]
+    assert llmco2("train", *argv).status == 0
+    assert seen == [argv]
+
+
+@pytest.mark.parametrize(("pattern", "found"), [("fra", "FRA "), ("eu-west-3", "aws:eu-west-3")])
+def test_zones_are_found_by_any_part_of_their_line(llmco2: Run, pattern: str, found: str) -> None:
+    outcome = llmco2("zones", pattern)
+    assert outcome.status == 0
+    assert found in outcome.out
+
+
+def test_the_listings_show_what_the_catalogs_hold(llmco2: Run) -> None:
+    gpus = llmco2("gpus", "h100-sxm5").out.splitlines()
+    assert gpus[0].split() == ["gpu", "architecture", "memory", "power", "limit", "precisions"]
+    assert gpus[1].startswith("H100-SXM5-80GB")
+    assert " 700 W " in gpus[1]
+    (line,) = [line for line in llmco2("models", "Mixtral-8x7B").out.splitlines() if "/Mixtral-8x7B" in line][
+        :1
+    ]
+    assert "2 of 8" in line
+    assert "32/8" in line
+
+
+def test_a_reader_that_leaves_the_pipe_is_no_error() -> None:
+    code = "import sys; from llmco2.cli.main import main; sys.exit(main(['zones']))"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=write_end, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    finally:
+        os.close(write_end)
+    assert done.stderr == b""
+    assert done.returncode == main_module.EXIT_BROKEN_PIPE
+
+
+def test_a_console_that_lacks_a_character_gets_a_substitute(
+    llmco2: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    command_that(monkeypatch, lambda: print("é") or 0)
+    assert main_module.main(["doctor"]) == 0
+    assert raw.getvalue() == b"?\n"

@@ -1,0 +1,157 @@
+"""Reading tables of requests: defaults, numbers, and a line for every damage."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmco2.cli.requests_file import read_requests, write_answers
+from llmco2.errors import FileFormatError, InputError
+from llmco2.records.columns import ANSWER_COLUMNS, FRAME_COLUMNS
+from llmco2.records.request import DEFAULT_PROMPT_TOKENS
+
+
+def csv_file(tmp_path: Path, content: str | bytes) -> Path:
+    path = tmp_path / "requests.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_an_empty_cell_is_the_default_and_a_literal_nan_is_not(tmp_path: Path) -> None:
+    frame = read_requests(csv_file(tmp_path, "model,gpu,prompt_tokens,engine\nm,g,,\nm,g,nan,vllm\n"))
+    assert frame["engine"].tolist() == ["unknown", "vllm"]
+    assert frame["prompt_tokens"][0] == DEFAULT_PROMPT_TOKENS
+    assert math.isnan(frame["prompt_tokens"][1])
+
+
+def test_numbers_are_numbers_and_what_is_none_stays_as_written(tmp_path: Path) -> None:
+    frame = read_requests(
+        csv_file(tmp_path, "gpu,model,batch_size,output_tokens\n g , m ,8,1e3\ng,m,9,many\n")
+    )
+    assert list(frame.columns) == ["gpu", "model", "batch_size", "output_tokens"]
+    assert frame["gpu"].tolist() == ["g", "g"]
+    assert frame["batch_size"].dtype.kind == "i"
+    assert frame["output_tokens"].tolist() == [1000.0, "many"]
+
+
+def test_a_byte_order_mark_quotes_and_blank_lines_are_no_damage(tmp_path: Path) -> None:
+    content = b'\xef\xbb\xbf"model","gpu"\r\n\r\n"a, b",g\r\n'
+    assert read_requests(csv_file(tmp_path, content))["model"].tolist() == ["a, b"]
+
+
+def test_truth_is_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(
+        '{"model": "m", "gpu": "g", "batch_size": true}\n{"model": "m", "gpu": "g", "batch_size": "4"}\n'
+    )
+    assert read_requests(path)["batch_size"].tolist() == ["True", 4.0]
+
+
+def test_absent_keys_and_nulls_are_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    rows = [{"model": "m", "gpu": "g", "batch_size": 8}, {"model": "m", "gpu": "g", "batch_size": None}]
+    path.write_text("\n".join(map(json.dumps, [*rows, {"model": "m", "gpu": "g"}])))
+    assert read_requests(path)["batch_size"].tolist() == [8, 1, 1]
+    parquet = tmp_path / "r.parquet"
+    pd.DataFrame({"model": "m", "gpu": "g", "batch_size": [8.0, np.nan, 2.5]}).to_parquet(parquet)
+    assert read_requests(parquet)["batch_size"].tolist() == [8.0, 1.0, 2.5]
+
+
+def test_a_header_alone_is_a_table_of_no_requests(tmp_path: Path) -> None:
+    assert len(read_requests(csv_file(tmp_path, "model,gpu\n"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "line 1: got an empty file, expected a header with at least model and gpu"),
+        (
+            b"model,gpu\na,b\nc,d,e\n",
+            "line 3: got 3 cells, expected 2, as in the header; the file may be truncated",
+        ),
+        (b'model,gpu\na,b\n"c,d\n', "line 3: got unexpected end of data"),
+        (b"model,gpu\na,b\n\xff\xfe,d\n", "line 3: got bytes that are no UTF-8 text"),
+        (b"PK\x03\x04\x14\x00\x08", "line 1: got an unknown column"),
+        (b"model,gpu,model\na,b,c\n", "line 1: got the column 'model' twice"),
+        (b"model,gpu,batchsize\na,b,1\n", "unknown column 'batchsize'; did you mean batch_size?"),
+        (
+            b"model,gpu,wibble\na,b,1\n",
+            "unknown column 'wibble'; the columns are model, gpu, tensor_parallel",
+        ),
+        (b"model,batch_size\na,1\n", "line 1: got columns model, batch_size, expected a column 'gpu'"),
+    ],
+)
+def test_a_damaged_csv_names_its_line(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(FileFormatError) as caught:
+        read_requests(csv_file(tmp_path, content))
+    assert says in str(caught.value)
+    assert "requests.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "line 1: got an empty file"),
+        ('{"model": "m", "gpu": "g"}\n{"model": "m", "g', "line 2: got Unterminated string"),
+        ('{"model": "m", "gpu": "g"}\n\n[1, 2]\n', "line 3: got list, expected one JSON object a line"),
+        ('{"model": "m", "gpus": "g"}\n', "unknown column 'gpus'; did you mean gpu?"),
+    ],
+)
+def test_damaged_json_lines_name_their_line(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text(content)
+    with pytest.raises(FileFormatError) as caught:
+        read_requests(path)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 50, -5])
+def test_a_truncated_parquet_is_refused(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "requests.parquet"
+    pd.DataFrame({"model": ["m"], "gpu": ["g"]}).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(FileFormatError, match="damaged or no Parquet file") as caught:
+        read_requests(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").mkdir()
+    with pytest.raises(InputError, match=r"cannot read .*r.csv: got Is a directory"):
+        read_requests(tmp_path / "r.csv")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused_never_a_crash(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    for suffix in (".csv", ".jsonl"):
+        path = tmp_path_factory.mktemp("any") / f"r{suffix}"
+        path.write_bytes(content)
+        with contextlib.suppress(FileFormatError):
+            assert {"model", "gpu"} <= set(read_requests(path).columns)
+
+
+def test_numbers_survive_json_lines_to_the_last_digit_that_counts(tmp_path: Path) -> None:
+    row = dict.fromkeys(FRAME_COLUMNS) | {"model": "é", "energy_j": 0.1 + 0.2, "in_domain": True}
+    write_answers(pd.DataFrame([row]), tmp_path / "a.jsonl")
+    back = json.loads((tmp_path / "a.jsonl").read_text("utf-8"))
+    assert back["energy_j"] == pytest.approx(0.3, rel=1e-14)
+    assert back["model"] == "é"
+    assert back["error"] is None
+    assert set(ANSWER_COLUMNS) <= set(back)
+
+
+def test_an_answer_is_readable_by_others_as_any_new_file_is(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_answers(pd.DataFrame({"model": ["m"]}), tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
