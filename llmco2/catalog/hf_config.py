@@ -37,9 +37,25 @@ _HYBRID_READERS: Final[Mapping[str, Callable[[Config, str], Architecture]]] = Ma
     }
 )
 # Marks of mechanisms that a reader must know: an unknown model type with one is refused, not guessed at.
-_UNMODELLED_PREFIXES: Final = tuple(
-    "kv_lora o_lora linear_ mamba ssm_ compress_ hybrid swa_ global_head index_ moe_latent block_configs "
-    "layers_block conv_L gdn_ kda_ num_kv_shared attn_layer_".split()
+_UNMODELLED_PREFIXES: Final = (
+    "kv_lora",
+    "o_lora",
+    "linear_",
+    "mamba",
+    "ssm_",
+    "compress_",
+    "hybrid",
+    "swa_",
+    "global_head",
+    "index_",
+    "moe_latent",
+    "block_configs",
+    "layers_block",
+    "conv_L",
+    "gdn_",
+    "kda_",
+    "num_kv_shared",
+    "attn_layer_",
 )
 # Keys that only other kinds of network have: encoders, encoder-decoders, diffusion pipelines, recurrent RWKV.
 _FOREIGN_KEYS: Final = ("type_vocab_size", "_class_name", "encoder_layers", "d_kv", "attention_hidden_size")
@@ -55,7 +71,10 @@ def read_hf_config(path: Path, model_id: str = "") -> Architecture:
     ``model_id`` names the result; by default the directory's name. Raises FileFormatError, one line, for a
     missing, truncated or foreign file, or one that lacks a key.
     """
-    file = path / "config.json" if path.is_dir() else path
+    try:
+        file = path / "config.json" if path.is_dir() else path
+    except OSError as error:  # a name longer than any file system has
+        raise FileFormatError(explain("cannot read the path", got=error.strerror, expected=WHAT)) from error
     values = tables.read_json_object(file, WHAT)
     side_file = file.with_name("hf_quant_config.json")
     if "quantization_config" not in values and side_file.is_file():

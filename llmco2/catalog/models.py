@@ -45,11 +45,11 @@ def resolve_model(name_or_path: str | Path) -> Architecture:
     Raises UnknownNameError with the nearest ids, FileFormatError for a damaged or foreign file.
     """
     if isinstance(name_or_path, Path) or _is_spelled_as_path(name_or_path):
-        return read_hf_config(Path(name_or_path).expanduser())
+        return read_hf_config(_expanded(Path(name_or_path)))
     found = _known(name_or_path)
     if found is not None:
         return found
-    if name_or_path.strip() and Path(name_or_path, "config.json").is_file():
+    if name_or_path.strip() and _holds_a_config(Path(name_or_path)):
         return read_hf_config(Path(name_or_path))
     raise UnknownNameError(
         "model",
@@ -120,6 +120,20 @@ def architecture_from_shape(
 
 def _is_spelled_as_path(name: str) -> bool:
     return name.endswith(".json") or name.startswith(("/", "./", "../", "~", ".\\")) or name in {".", ".."}
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # "~somebody" without such a person
+        raise FileFormatError(explain(f"cannot read {path}", got=error)) from error
+
+
+def _holds_a_config(folder: Path) -> bool:
+    try:
+        return (folder / "config.json").is_file()
+    except (OSError, ValueError):  # no such path can be: too long, or with a NUL
+        return False
 
 
 def _known(name: str) -> Architecture | None:

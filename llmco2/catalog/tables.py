@@ -139,6 +139,8 @@ def read_json_object(path: Path, what: str) -> dict[str, object]:
                 remedy="is the file complete?",
             )
         ) from error
+    except ValueError as error:  # a NUL in the path, an integer of thousands of digits
+        raise FileFormatError(explain(f"cannot read {str(path)!r}", got=error, expected=what)) from error
     except RecursionError as error:
         raise FileFormatError(explain(f"{path} nests too deep", expected=what)) from error
     if not isinstance(value, dict):
