@@ -1,9 +1,9 @@
 """Counts against PyTorch's own FLOP counter on transformers models with random weights (CPU).
 
 PyTorch counts every matrix product it dispatches. Two things differ by design. Eager attention computes the
-whole score square where a causal kernel computes its attended half. Latent attention in transformers expands the
-whole cached latent again in each decode step where serving engines absorb the expansion into the query, which
-costs as much as expanding the new token alone.
+whole score square where a causal kernel computes its attended half. Latent attention in transformers expands
+the whole cached latent again in each decode step where serving engines absorb the expansion into the query,
+which costs as much as expanding the new token alone.
 """
 
 from __future__ import annotations

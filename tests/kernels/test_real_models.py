@@ -264,7 +264,7 @@ def test_deepseek_prefill(count: Counter) -> None:
 
 
 def test_deepseek_decode(count: Counter) -> None:
-    """Absorbed attention: 128 queries of 576 on one latent per token, values of 512; the cache is read once."""
+    """Absorbed attention: 128 queries of 576 on one latent per token, values of 512; one cache read."""
     slots = count("decode", DEEPSEEK_V3, batch_size=4, prompt_tokens=1000, output_tokens=2)
     rows, layers, attended = 4, 61, 4 * 1001
     assert slots["full_attention"]["flops"] == layers * attended * 128 * 2 * (576 + 512)
