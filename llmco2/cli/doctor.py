@@ -1,83 +1,70 @@
-"""``llmco2 doctor``: what this machine and this installation can do, and the fix for what they cannot.
+"""``llmco2 doctor``: is the installation whole, and can this machine be measured; each finding with its fix.
 
-Invariant: nothing is changed and nothing is guessed; a check that cannot be made says so. A missing GPU is a
-note, not a problem: predicting needs none.
+Invariant: nothing is changed and nothing is guessed. Predicting and measuring get a verdict each: a machine
+without a GPU predicts as well as any other.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict
 from importlib import metadata
-from typing import Final, Literal
+from typing import Any, Final
 
 from llmco2.errors import LLMCO2Error
+from llmco2.measurement.finding import FAIL, OK, WARN, Finding
 
-Status = Literal["ok", "note", "problem"]
-_MARKS: Final[dict[Status, str]] = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
+_MARKS: Final = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}
 _REQUIRED: Final = (
     *("numpy", "pandas", "pyarrow", "rich", "torch", "torch-geometric", "lightning", "jsonargparse"),
     *("nvidia-ml-py", "zeus", "textual", "ecologits"),
 )
-_OPTIONAL: Final = {"transformers": "in-process measurement", "accelerate": "in-process measurement"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One check: how it ended, what was looked at, what was found, and what mends it."""
-
-    status: Status
-    subject: str
-    found: str
-    fix: str = ""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``llmco2 doctor``."""
     text = "check this machine and installation, with a fix for each finding"
-    subparsers.add_parser("doctor", help=text, description=text.capitalize() + ".")
+    parser = subparsers.add_parser("doctor", help=text, description=text.capitalize() + ".")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--no-torch", action="store_true", help="skip the check that loads torch (seconds)")
 
 
-def run(args: argparse.Namespace) -> int:  # noqa: ARG001 - every command takes its arguments
-    """Print every finding; return 1 if one of them is a problem."""
-    findings = [finding for check in CHECKS for finding in check()]
-    width = max(len(finding.subject) for finding in findings)
-    for finding in findings:
-        sys.stdout.write(f"{_MARKS[finding.status]:7}  {finding.subject:{width}}  {finding.found}\n")
-        if finding.fix:
-            sys.stdout.write(f"{'':7}  {'':{width}}  fix: {finding.fix}\n")
-    return 1 if any(finding.status == "problem" for finding in findings) else 0
+def run(args: argparse.Namespace) -> int:
+    """Print every finding; return 1 if something fails, whether to predict or to measure."""
+    from llmco2.measurement.doctor import run_checks  # noqa: PLC0415 - the driver, and up to two seconds
+
+    parts = {
+        "predict": [*check_packages(), *check_shipped()],
+        "measure": list(run_checks(import_torch=not args.no_torch)),
+    }
+    sys.stdout.write(_as_json(parts) if args.json else _as_text(parts))
+    return int(any(finding.status == FAIL for findings in parts.values() for finding in findings))
 
 
 def check_packages() -> Iterable[Finding]:
     """Look for the packages that llmco2 stands on, without importing any."""
-    yield Finding(
-        status="ok", subject="Python", found=f"{platform.python_version()} on {platform.platform()}"
-    )
-    found = {name: _version(name) for name in (*_REQUIRED, *_OPTIONAL)}
-    missing = [name for name in _REQUIRED if found[name] is None]
-    present = ", ".join(f"{name} {found[name]}" for name in _REQUIRED if found[name] is not None)
-    yield Finding(status="ok", subject="packages", found=present)
-    for name in missing:
-        yield Finding(status="problem", subject=name, found="not installed", fix="pip install llmco2")
-    for name, purpose in _OPTIONAL.items():
-        if found[name] is None:
-            fix = "pip install 'llmco2[transformers]'"
-            yield Finding(status="note", subject=name, found=f"not installed; {purpose} needs it", fix=fix)
+    yield Finding(name="Python", status=OK, found=f"{platform.python_version()} on {platform.platform()}")
+    versions = {name: _version(name) for name in _REQUIRED}
+    present = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
+    yield Finding(name="packages", status=OK, found=present)
+    for name, version in versions.items():
+        if version is None:
+            yield Finding(name=name, status=FAIL, found="not installed", fix=f"pip install {name}")
     if _version("pynvml") is not None:
         yield Finding(
-            status="problem",
-            subject="pynvml",
+            name="pynvml",
+            status=FAIL,
             found="the old distribution of this name hides the module that zeus needs",
             fix="pip uninstall pynvml && pip install --force-reinstall nvidia-ml-py",
         )
 
 
-def check_tables() -> Iterable[Finding]:
-    """Load the shipped tables and the checkpoint."""
+def check_shipped() -> Iterable[Finding]:
+    """Load the tables and the checkpoint that ship with the package."""
     from llmco2.catalog.gpus import load_gpus  # noqa: PLC0415
     from llmco2.catalog.grids import all_zones  # noqa: PLC0415
     from llmco2.catalog.models import load_models  # noqa: PLC0415
@@ -89,70 +76,39 @@ def check_tables() -> Iterable[Finding]:
         "grid zones": lambda: f"{len(all_zones())} known",
         "checkpoint": lambda: load_checkpoint().name,
     }
-    for subject, load in loaders.items():
+    for name, load in loaders.items():
         try:
-            yield Finding(status="ok", subject=subject, found=load())
+            yield Finding(name=name, status=OK, found=load())
         except LLMCO2Error as error:
-            yield Finding(status="problem", subject=subject, found=str(error), fix="reinstall llmco2")
+            fix = "pip install --force-reinstall llmco2"
+            yield Finding(name=name, status=FAIL, found=str(error), fix=fix)
 
 
-def check_gpus() -> Iterable[Finding]:
-    """Ask the driver what it can measure."""
-    from llmco2.measurement.nvml import NvmlDriver  # noqa: PLC0415
-
-    try:
-        driver = NvmlDriver()
-    except LLMCO2Error as error:
-        yield Finding(status="note", subject="GPU", found=f"{error}; predicting needs none")
-        return
-    try:
-        if driver.simulated:
-            yield Finding(status="note", subject="driver", found="SIMULATED: no figure here is a measurement")
-        devices = driver.devices()
-    except LLMCO2Error as error:
-        yield Finding(status="problem", subject="GPU", found=str(error))
-        return
-    finally:
-        driver.close()
-    for device in devices:
-        subject = f"GPU {device.index}"
-        limit = "limit unknown" if device.power_limit_w is None else f"limit {device.power_limit_w:g} W"
-        yield Finding(
-            status="ok", subject=subject, found=f"{device.name}, {limit}, driver {device.driver_version}"
-        )
-        if device.mig:
-            found = "MIG is on: joules of a slice cannot be had"
-            fix = f"sudo nvidia-smi -i {device.nvml_index} -mig 0"
-            yield Finding(status="problem", subject=subject, found=found, fix=fix)
-        if not device.has_energy_counter:
-            found = "no energy counter: energy is integrated from power, and rows say so"
-            yield Finding(status="note", subject=subject, found=found)
-        if device.shared:
-            found = "other processes are on it: their energy would be counted too"
-            fix = f"nvidia-smi -i {device.nvml_index} lists them; stop them, or choose another GPU"
-            yield Finding(status="note", subject=subject, found=found, fix=fix)
+def _as_text(parts: dict[str, list[Finding]]) -> str:
+    width = max(len(finding.name) for findings in parts.values() for finding in findings)
+    lines = []
+    for purpose, findings in parts.items():
+        lines.append(f"To {purpose}: {_verdict(findings)}")
+        for finding in findings:
+            lines.append(f"  {_MARKS[finding.status]}  {finding.name:{width}}  {finding.found}")
+            if finding.fix:
+                lines.append(f"  {'':4}  {'':{width}}  fix: {finding.fix}")
+    return "\n".join(lines) + "\n"
 
 
-def check_host() -> Iterable[Finding]:
-    """Ask whether CPU and memory energy can be read."""
-    from llmco2.measurement.host import find_host_energy  # noqa: PLC0415
-
-    host = find_host_energy()
-    if host.reason is None:
-        parts = "CPU and memory" if host.has_dram else "CPU"
-        way = "through zeusd" if host.through_zeusd else "from RAPL"
-        yield Finding(status="ok", subject="host", found=f"{parts} energy {way}")
-        return
-    fix = "run zeusd as root, or allow reading: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
-    yield Finding(
-        status="note",
-        subject="host",
-        found=f"CPU energy cannot be measured: {host.reason}",
-        fix=fix if "root" in host.reason else "",
-    )
+def _as_json(parts: dict[str, list[Finding]]) -> str:
+    body: dict[str, Any] = {
+        purpose: {"verdict": _verdict(findings), "findings": [asdict(finding) for finding in findings]}
+        for purpose, findings in parts.items()
+    }
+    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
 
 
-CHECKS: Final = (check_packages, check_tables, check_gpus, check_host)
+def _verdict(findings: Iterable[Finding]) -> str:
+    statuses = {finding.status for finding in findings}
+    if FAIL in statuses:
+        return "not ready"
+    return "ready, with warnings" if WARN in statuses else "ready"
 
 
 def _version(name: str) -> str | None:

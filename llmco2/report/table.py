@@ -23,7 +23,6 @@ from llmco2.units import joules_from_kwh
 
 MIN_WIDTH: Final = 80  # a narrower terminal folds lines; eliding figures would be worse
 MAX_WIDTH: Final = 120  # lines longer than this are hard to read back
-OUTSIDE: Final = "outside"  # a note that begins so says which input left the domain
 _INDENT: Final = 2
 _ASCII: Final = str.maketrans({"–": "-", "·": "|", "×": "x", "µ": "u", "─": "-", "…": "...", "∞": "inf"})
 _FACTOR_NAMES: Final = {
@@ -189,16 +188,13 @@ def _factor_lines(factors: Iterable[Factor]) -> Iterable[RenderableType]:
 
 
 def _verdict(footprint: Footprint) -> Iterable[RenderableType]:
-    outside = [note for note in footprint.notes if note.casefold().startswith(OUTSIDE)]
-    others = [note for note in footprint.notes if note not in outside]
     if footprint.in_domain:
         yield Text("Inside the domain the predictor was trained on.", style="green")
     else:
         yield Text("OUTSIDE the domain the predictor was trained on.", style="bold yellow")
-    for note in (*outside, *others):
-        yield _bullet(note)
+    yield from map(_bullet, footprint.notes)
     if footprint.predictor:
-        yield Text(f"Predicted by {footprint.predictor}.", style="dim")
+        yield Text(f"Predicted by the checkpoint {footprint.predictor!r}.", style="dim")
 
 
 def _bullet(note: str) -> Table:

@@ -1,55 +1,70 @@
-"""``llmco2 doctor``: each finding with its fix; a problem fails the command, a note does not."""
+"""``llmco2 doctor``: a verdict for predicting and one for measuring, each finding with its fix."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from importlib import metadata
 
 import pytest
 
 from llmco2.cli import doctor
-from llmco2.cli.doctor import Finding
+from llmco2.measurement import doctor as machine
+from llmco2.measurement.finding import FAIL, OK, WARN, Finding
 from tests.cli.conftest import Outcome
 
-
-def checks(*findings: Finding) -> tuple[Callable[[], tuple[Finding, ...]], ...]:
-    return (lambda: findings,)
+Run = Callable[..., Outcome]
 
 
-def test_a_note_is_shown_with_its_fix_and_is_no_failure(
-    llmco2: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    note = Finding(status="note", subject="host", found="no counter", fix="run zeusd")
-    monkeypatch.setattr(doctor, "CHECKS", checks(note))
-    outcome = llmco2("doctor")
-    assert outcome.status == 0
-    assert [line.split() for line in outcome.out.splitlines()] == [
-        ["note", "host", "no", "counter"],
-        ["fix:", "run", "zeusd"],
-    ]
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the machine have the given findings, and the installation a single good one."""
+    monkeypatch.setattr(doctor, "check_packages", lambda: [Finding(name="Python", status=OK, found="3.11")])
+    monkeypatch.setattr(doctor, "check_shipped", list)
+
+    def machine_has(*findings: Finding) -> None:
+        monkeypatch.setattr(machine, "run_checks", lambda **_: findings)
+
+    return machine_has
 
 
-def test_a_problem_fails(llmco2: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = Finding(status="problem", subject="GPU 0", found="MIG is on")
-    monkeypatch.setattr(doctor, "CHECKS", checks(problem))
-    outcome = llmco2("doctor")
+def test_a_warning_is_shown_with_its_fix_and_is_no_failure(llmco2: Run, found: Callable[..., None]) -> None:
+    found(Finding(name="RAPL", status=WARN, found="no counter", fix="run zeusd"))
+    assert llmco2("doctor") == Outcome(
+        0,
+        "To predict: ready\n"
+        "  ok    Python  3.11\n"
+        "To measure: ready, with warnings\n"
+        "  warn  RAPL    no counter\n"
+        "                fix: run zeusd\n",
+        "",
+    )
+
+
+def test_a_machine_that_cannot_be_measured_still_predicts(llmco2: Run, found: Callable[..., None]) -> None:
+    found(Finding(name="driver", status=FAIL, found="no GPU", fix="install the driver", gpu_index=0))
+    outcome = llmco2("doctor", "--json")
     assert outcome.status == 1
-    assert outcome.out == "PROBLEM  GPU 0  MIG is on\n"
+    report = json.loads(outcome.out)
+    assert report["predict"]["verdict"] == "ready"
+    assert report["measure"]["verdict"] == "not ready"
+    assert report["measure"]["findings"][0]["fix"] == "install the driver"
 
 
-def test_a_missing_package_is_a_problem_and_the_old_pynvml_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_fails_and_so_does_the_old_pynvml(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         if name == "zeus":
             raise metadata.PackageNotFoundError(name)
         return "1.0"
 
     monkeypatch.setattr(metadata, "version", version)
-    problems = [finding for finding in doctor.check_packages() if finding.status == "problem"]
-    assert [finding.subject for finding in problems] == ["zeus", "pynvml"]
-    assert all(finding.fix for finding in problems)
+    failures = {finding.name: finding.fix for finding in doctor.check_packages() if finding.status == FAIL}
+    assert failures["zeus"] == "pip install zeus"
+    assert failures["pynvml"].startswith("pip uninstall pynvml")
 
 
-def test_the_tables_are_counted() -> None:
-    found = {finding.subject: finding for finding in doctor.check_tables()}
-    assert {found[name].status for name in ("models", "GPUs", "grid zones")} == {"ok"}
-    assert int(found["GPUs"].found.split()[0]) >= 39
+def test_everything_that_ships_loads() -> None:
+    shipped = {finding.name: finding for finding in doctor.check_shipped()}
+    assert {finding.status for finding in shipped.values()} == {OK}
+    assert int(shipped["GPUs"].found.split()[0]) >= 39
+    assert int(shipped["models"].found.split()[0]) >= 133

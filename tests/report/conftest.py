@@ -66,5 +66,5 @@ def footprint() -> Footprint:
         memory_available_bytes=80 * 2**30,
         in_domain=True,
         notes=("the interval is calibrated on runs of the same engine",),
-        predictor="the shipped checkpoint, 2026-11",
+        predictor="default-2026-11",
     )

@@ -22,7 +22,8 @@ PROMISED = (
     "model gpu tensor_parallel pipeline_parallel expert_parallel engine precision kv_precision batch_size "
     "prompt_tokens output_tokens serving prefill_energy_j decode_energy_j energy_j energy_low_j "
     "energy_high_j energy_lower_bound_j energy_upper_bound_j energy_per_output_token_j "
-    "energy_per_total_token_j ttft_s tpot_s latency_s average_power_w operational_gco2e embodied_gco2e in_domain notes error"
+    "energy_per_total_token_j ttft_s tpot_s latency_s average_power_w operational_gco2e embodied_gco2e "
+    "in_domain notes error"
 )
 
 

@@ -77,7 +77,7 @@ def test_the_rows_of_the_phases(text: str) -> None:
         "given by the user",
         "Inside the domain the predictor was trained on.",
         "- the interval is calibrated on runs of the same engine",
-        "Predicted by the shipped checkpoint, 2026-11.",
+        "Predicted by the checkpoint 'default-2026-11'.",
     ],
 )
 def test_every_figure_is_there_with_its_unit(text: str, words: str) -> None:
@@ -89,13 +89,13 @@ def test_the_answer_fits_one_screen_above_its_sources(footprint: Footprint) -> N
     assert lines.index("Carbon factors, with their ranges, sources and dates") <= 24
 
 
-def test_outside_the_domain_the_input_that_left_it_comes_first(footprint: Footprint) -> None:
-    notes = ("engine unknown: wider interval", "outside: batch_size 4096, trained up to 256")
+def test_outside_the_domain_the_verdict_is_followed_by_what_left_it(footprint: Footprint) -> None:
+    notes = ("batch_size 4096 outside 1 to 256", "gpu T4 was not measured")
     text = footprint_text(dataclasses.replace(footprint, in_domain=False, notes=notes))
     verdict = text.splitlines().index("OUTSIDE the domain the predictor was trained on.")
     assert text.splitlines()[verdict + 1 : verdict + 3] == [
-        "  - outside: batch_size 4096, trained up to 256",
-        "  - engine unknown: wider interval",
+        "  - batch_size 4096 outside 1 to 256",
+        "  - gpu T4 was not measured",
     ]
 
 
