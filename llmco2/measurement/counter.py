@@ -51,10 +51,8 @@ class CounterTrack:
         """Return when to look for the next tick: a little before it can come; ``None`` where unknown."""
         if self.period_s is None or self.last_tick is None or self.last_poll_s is None:
             return None
-        since = max(0.0, self.last_poll_s - self.last_tick.t_s)
-        if since >= margin * self.period_s:
-            return self.last_poll_s
-        return self.last_tick.t_s + margin * self.period_s
+        earliest_s = self.last_tick.t_s - self.last_tick.uncertainty_s  # a tick seen late may be older
+        return max(self.last_poll_s, earliest_s + margin * self.period_s)
 
 
 @dataclass(slots=True)

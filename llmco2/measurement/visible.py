@@ -85,12 +85,10 @@ def shown_as_indices(indices: Sequence[int]) -> Iterator[None]:
 def is_ours(pid: int, root_pid: int, proc: Path = Path("/proc")) -> bool:
     """Return whether ``pid`` is ``root_pid`` or descends from it, as far as ``proc`` shows."""
     seen: set[int] = set()
-    while pid > 1 and pid not in seen:
-        if pid == root_pid:
-            return True
+    while pid > 0 and pid != root_pid and pid not in seen:
         seen.add(pid)
         pid = _parent(pid, proc)
-    return False
+    return pid == root_pid
 
 
 def _parent(pid: int, proc: Path) -> int:

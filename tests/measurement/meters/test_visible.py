@@ -1,0 +1,79 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from llmco2.errors import MeasurementError
+from llmco2.measurement.visible import is_ours, shown_as_indices, visible_indices
+
+UUIDS = ("GPU-aaaa0000-1", "GPU-aabb0000-2", "GPU-cccc0000-3")
+
+
+@pytest.mark.parametrize(
+    ("setting", "indices"),
+    [
+        (None, (0, 1, 2)),
+        ("0", (0,)),
+        ("2,0", (2, 0)),
+        (" 1 , 2 ", (1, 2)),
+        ("GPU-cccc0000-3", (2,)),
+        ("GPU-cc,GPU-aaaa", (2, 0)),  # CUDA takes unambiguous beginnings
+        ("gpu-AABB0000-2", (1,)),
+    ],
+)
+def test_every_form_that_slurm_and_kubernetes_write(setting, indices):
+    environ = {} if setting is None else {"CUDA_VISIBLE_DEVICES": setting}
+    assert visible_indices(environ, UUIDS) == indices
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("", "hides every GPU"),
+        (" , ", "hides every GPU"),
+        ("3", "names no GPU of this machine"),
+        ("-1", "names no GPU of this machine"),
+        ("NoDevFiles", "names no GPU of this machine"),
+        ("GPU-aa", "names no GPU of this machine"),  # two begin so
+        ("0,0", "names a GPU twice"),
+        ("MIG-1234-5678", "MIG slice"),
+        ("0,mig-1", "MIG slice"),
+    ],
+)
+def test_what_names_no_whole_gpu_is_refused_in_one_line(setting, says):
+    with pytest.raises(MeasurementError, match=says) as caught:
+        visible_indices({"CUDA_VISIBLE_DEVICES": setting}, UUIDS)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert repr(setting) in text
+    assert "; " in text  # a remedy
+
+
+@pytest.mark.parametrize("before", [None, "GPU-aaaa"])
+def test_zeus_is_shown_indices_and_the_setting_comes_back(monkeypatch, before):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    with shown_as_indices([2, 0]):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,0"
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+def test_children_are_ours_and_parents_are_not():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        try:
+            assert is_ours(child.pid, os.getpid())
+            assert not is_ours(os.getpid(), child.pid)
+        finally:
+            child.communicate(b"\n", timeout=20)
+    assert not is_ours(1, os.getpid())
+    assert not is_ours(2**22 + 1, os.getpid())  # no such process
+
+
+def test_a_command_with_spaces_and_parentheses_in_its_name_has_a_parent(tmp_path):
+    for pid, text in ((70, "70 (a) b (c) S 60 1 1"), (60, "60 (sh) S 50 1 1")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(text)
+    assert is_ours(70, 50, proc=tmp_path)
+    assert not is_ours(70, 40, proc=tmp_path)

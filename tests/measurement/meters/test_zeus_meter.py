@@ -1,0 +1,340 @@
+"""The real zeus and pynvml code over simulated GPUs whose true energy is known."""
+
+import statistics
+import time
+
+import pytest
+
+from llmco2.errors import InputError, MeasurementError
+from llmco2.measurement.meter import (
+    COUNTER_DISAGREES,
+    COUNTER_SLOPE,
+    GPU_LOST,
+    INTEGRATED_POWER,
+    NO_COUNTER,
+    SHARED_GPU,
+    SHORT_WINDOW,
+    THROTTLED,
+    EnergyMeter,
+)
+from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
+from llmco2.measurement.zeus_meter import ZeusMeter, open_meter
+
+
+def measure(rig: SimulatedNvml, meter: ZeusMeter, watts: float, duration_s: float):
+    with rig.drawing(watts):
+        meter.begin_window("phase")
+        rig.clock.sleep(duration_s)
+        return meter.end_window("phase")
+
+
+def test_it_is_an_energy_meter_and_says_that_it_is_simulated(rig):
+    with ZeusMeter(clock=rig.clock) as meter:
+        assert isinstance(meter, EnergyMeter)
+        assert meter.simulated
+        assert meter.devices()[0].simulated
+        assert meter.sample()[0].simulated
+        assert measure(rig, meter, 500.0, 1.0).simulated
+
+
+@pytest.mark.parametrize("use_compiler", [True, False])
+@pytest.mark.parametrize(("period_s", "jitter"), [(0.02, 0.0), (0.02, 0.1), (0.05, 0.0), (0.1, 0.05)])
+def test_the_counters_period_is_measured_at_start_up(make_rig, period_s, jitter, use_compiler):
+    gpu = SimulatedGpu(counter_period_s=period_s, tick_jitter=jitter)
+    rig = make_rig(gpu, use_compiler=use_compiler)
+    with ZeusMeter(clock=rig.clock) as meter:
+        assert meter.devices()[0].counter_period_s == pytest.approx(period_s, rel=0.04)
+
+
+def test_at_160_ms_the_slope_is_within_1_percent_where_the_plain_window_loses_over_3(rig):
+    """The trap of short phases, at every position of the phase against a 20 ms counter."""
+    plain, slope = [], []
+    with ZeusMeter(clock=rig.clock) as meter:
+        for k in range(20):
+            rig.clock.sleep(0.2 + 0.001 * k)
+            start_s = rig.clock.now_s()
+            reading = measure(rig, meter, 600.0, 0.16)
+            true_j = rig.true_energy_j(0, start_s, start_s + 0.16)
+            assert true_j == pytest.approx(96.0)
+            assert reading.method == COUNTER_SLOPE
+            slope.append(reading.energy_j / true_j - 1)
+            plain.append(reading.gpus[0].counter_window_energy_j / true_j - 1)
+            assert SHORT_WINDOW in reading.flags
+    assert max(map(abs, slope)) < 0.01
+    assert statistics.fmean(plain) < -0.03
+    assert min(plain) < -0.08
+
+
+@pytest.mark.parametrize("gpu", [SimulatedGpu(), SimulatedGpu(tick_jitter=0.1, power_jitter=0.05)])
+def test_over_50_ticks_the_energy_is_within_half_a_percent_and_unflagged(make_rig, gpu):
+    rig = make_rig(gpu)
+    with ZeusMeter(clock=rig.clock) as meter:
+        rig.clock.sleep(0.0137)
+        reading = measure(rig, meter, 600.0, 2.0)
+    assert reading.energy_j == pytest.approx(1200.0, rel=0.005)
+    assert reading.integrated_energy_j == pytest.approx(1200.0, rel=0.02)
+    assert reading.gpus[0].counter_window_energy_j == pytest.approx(1200.0, rel=0.02)
+    assert reading.n_ticks == pytest.approx(100, abs=2)
+    assert reading.average_power_w == pytest.approx(600.0, rel=0.005)
+    assert reading.flags == ()
+
+
+def test_prefill_and_decode_add_up_to_the_window_around_them(rig):
+    with ZeusMeter(clock=rig.clock) as meter:
+        meter.begin_window("whole")
+        prefill = measure(rig, meter, 600.0, 1.2)
+        decode = measure(rig, meter, 350.0, 3.1)
+        whole = meter.end_window("whole")
+    assert prefill.energy_j == pytest.approx(720.0, rel=0.005)
+    assert decode.energy_j == pytest.approx(1085.0, rel=0.005)
+    assert whole.energy_j == pytest.approx(prefill.energy_j + decode.energy_j, rel=0.005)
+
+
+def test_a_window_that_no_tick_fell_in_is_integrated_power_and_never_zero(make_rig):
+    rig = make_rig(SimulatedGpu(counter_period_s=0.1, sensor_period_s=0.001))
+    with ZeusMeter(clock=rig.clock) as meter:
+        rig.clock.sleep(0.015)
+        reading = measure(rig, meter, 500.0, 0.03)
+    (gpu,) = reading.gpus
+    assert gpu.counter_window_energy_j == 0.0  # what zeus reads
+    assert gpu.method == INTEGRATED_POWER
+    assert gpu.energy_j == pytest.approx(15.0, rel=0.2)
+    assert "0 ticks" in gpu.reason
+    assert SHORT_WINDOW in reading.flags
+
+
+def test_two_gpus_are_measured_apart_and_add_up(make_rig):
+    rig = make_rig(SimulatedGpu(), SimulatedGpu(counter_period_s=0.1))
+    with ZeusMeter(clock=rig.clock) as meter:
+        rig.set_power(0, 600.0)
+        rig.set_power(1, 200.0)
+        meter.begin_window("phase")
+        rig.clock.sleep(6.0)
+        reading = meter.end_window("phase")
+    assert [gpu.energy_j for gpu in reading.gpus] == [
+        pytest.approx(3600.0, rel=0.005),
+        pytest.approx(1200.0, rel=0.005),
+    ]
+    assert reading.energy_j == pytest.approx(4800.0, rel=0.005)
+    assert reading.counter_period_s == pytest.approx(0.1, rel=0.02)
+    assert reading.n_ticks == reading.gpus[1].n_ticks
+
+
+def test_only_the_gpus_that_cuda_may_use_are_measured(make_rig, monkeypatch):
+    rig = make_rig(SimulatedGpu(), SimulatedGpu(), SimulatedGpu())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    rig.set_power(2, 444.0)
+    with ZeusMeter(clock=rig.clock) as meter:
+        assert [(device.index, device.nvml_index) for device in meter.devices()] == [(0, 2)]
+        meter.begin_window("phase")
+        rig.clock.sleep(2.0)
+        assert meter.end_window("phase").energy_j == pytest.approx(888.0, rel=0.005)
+
+
+def test_a_gpu_without_a_counter_is_integrated_and_says_so(make_rig):
+    rig = make_rig(SimulatedGpu(has_counter=False))
+    with ZeusMeter(clock=rig.clock) as meter:
+        assert not meter.devices()[0].has_energy_counter
+        reading = measure(rig, meter, 300.0, 2.0)
+        sample = meter.sample()[0]
+    (gpu,) = reading.gpus
+    assert gpu.method == INTEGRATED_POWER
+    assert gpu.energy_j == pytest.approx(600.0, rel=0.02)
+    assert gpu.counter_window_energy_j is None
+    assert gpu.reason == "this GPU has no energy counter"
+    assert reading.flags == (NO_COUNTER,)
+    assert sample.energy_is_integrated
+    assert sample.energy_counter_j >= gpu.energy_j
+
+
+def test_the_integral_of_a_gpu_without_a_counter_runs_on_between_windows(make_rig):
+    rig = make_rig(SimulatedGpu(has_counter=False, idle_power_w=80.0))
+    with ZeusMeter(clock=rig.clock, windows=False) as meter:
+        first = meter.sample()[0]
+        rig.clock.sleep(100.0)
+        last = meter.sample()[0]
+    assert last.energy_counter_j - first.energy_counter_j == pytest.approx(8000.0, rel=0.005)
+
+
+def test_a_volta_without_the_instant_field_uses_its_plain_power_and_an_ampere_does_not(make_rig):
+    old = SimulatedGpu(architecture=5, has_counter=False, has_instant_power=False)
+    new = SimulatedGpu(architecture=8, has_counter=False, has_instant_power=False)
+    rig = make_rig(old, new)
+    with ZeusMeter(clock=rig.clock) as meter:
+        reading = measure(rig, meter, 250.0, 1.0)
+        sample = meter.sample()[1]
+    assert reading.gpus[0].energy_j == pytest.approx(250.0, rel=0.03)
+    assert reading.gpus[1].energy_j is None
+    assert reading.gpus[1].reason == "this GPU has no energy counter, and no instant power reading"
+    assert reading.energy_j is None
+    assert sample.power_w is None
+    assert sample.why_missing("power_w") == "this GPU or driver does not offer it"
+
+
+def test_counter_and_sensor_that_disagree_are_flagged(make_rig):
+    rig = make_rig(SimulatedGpu(sensor_gain=1.08))
+    with ZeusMeter(clock=rig.clock) as meter:
+        reading = measure(rig, meter, 500.0, 2.0)
+    assert COUNTER_DISAGREES in reading.flags
+    (warning,) = reading.warnings
+    assert warning.text.startswith("counter and integrated power differ by 6.8 %")
+    assert reading.energy_j == pytest.approx(1000.0, rel=0.005)  # the counter is believed
+
+
+def test_a_gpu_lost_inside_a_window_takes_that_energy_with_it_and_no_other(make_rig):
+    rig = make_rig(SimulatedGpu(), SimulatedGpu())
+    with ZeusMeter(clock=rig.clock) as meter:
+        meter.begin_window("phase")
+        rig.lose(1, at_s=rig.clock.now_s() + 1.0)
+        rig.clock.sleep(2.0)
+        reading = meter.end_window("phase")
+        assert reading.gpus[0].energy_j == pytest.approx(140.0, rel=0.005)
+        assert reading.gpus[1].energy_j is None
+        assert "GPU 1 was lost" in reading.gpus[1].reason
+        assert reading.energy_j is None
+        assert GPU_LOST in reading.flags
+
+        rig.find(1)
+        rig.clock.sleep(2.0)
+        meter.begin_window("again")
+        rig.clock.sleep(2.0)
+        assert meter.end_window("again").energy_j == pytest.approx(280.0, rel=0.01)
+
+
+def test_a_lost_gpu_keeps_its_last_values_with_the_reason_and_comes_back(make_rig):
+    rig = make_rig(SimulatedGpu(), SimulatedGpu())
+    with ZeusMeter(clock=rig.clock, windows=False) as meter:
+        rig.clock.sleep(1.0)
+        good = meter.sample()[1]
+        rig.lose(1)
+        rig.clock.sleep(1.0)
+        there, gone = meter.sample()
+        assert there.stale_since_s is None
+        assert gone.stale_since_s == good.t_s
+        assert gone.power_w == good.power_w
+        assert gone.t_s == pytest.approx(2.0)
+        assert gone.why_missing("gpu") == "GPU 1 is lost: the GPU has fallen off the bus"
+        rig.clock.sleep(1.0)
+        assert meter.sample()[1].stale_since_s == good.t_s
+        rig.find(1)
+        back = meter.sample()[1]
+        assert back.stale_since_s is None
+        assert back.missing == ()
+
+
+def test_a_lost_gpu_at_start_is_one_line(make_rig):
+    rig = make_rig(SimulatedGpu(), SimulatedGpu())
+    rig.lose(1)
+    with pytest.raises(
+        MeasurementError, match="GPU 1 cannot be read: the GPU has fallen off the bus; reboot"
+    ):
+        ZeusMeter(clock=rig.clock)
+
+
+def test_mig_is_refused_for_windows_and_may_be_watched(make_rig):
+    rig = make_rig(SimulatedGpu(mig=True))
+    with pytest.raises(MeasurementError, match="MIG is on, and no counter measures the joules of a slice"):
+        ZeusMeter(clock=rig.clock)
+    with ZeusMeter(clock=rig.clock, windows=False) as meter:
+        assert meter.devices()[0].mig
+        assert meter.sample()[0].power_w == 70.0
+        with pytest.raises(MeasurementError, match="MIG is on"):
+            meter.begin_window("phase")
+
+
+def test_a_shared_gpu_is_refused_unless_asked_for_and_flagged_then(rig):
+    rig.set_process(0, 1)
+    with pytest.raises(MeasurementError, match=r"GPU 0 is shared.*got processes 1; stop them"):
+        ZeusMeter(clock=rig.clock)
+    with ZeusMeter(clock=rig.clock, allow_shared=True) as meter:
+        assert meter.devices()[0].shared
+        assert SHARED_GPU in measure(rig, meter, 500.0, 2.0).flags
+
+
+def test_a_server_under_test_is_no_stranger(rig):
+    rig.set_process(0, 1)
+    with ZeusMeter(clock=rig.clock, own_pids=[1]) as meter:
+        assert not meter.devices()[0].shared
+
+
+def test_throttling_inside_the_window_is_flagged_and_the_power_cap_is_not(rig):
+    with ZeusMeter(clock=rig.clock) as meter:
+        rig.set(0, throttle=0x4, sm_clock=1200, temperature=88, utilization=97)
+        capped = measure(rig, meter, 500.0, 2.0)
+        rig.set(0, throttle=0x40)
+        hot = measure(rig, meter, 500.0, 2.0)
+    assert capped.flags == ()
+    assert capped.gpus[0].throttle_reasons == ("power_cap",)
+    assert capped.gpus[0].sm_clock_mhz == 1200.0
+    assert capped.gpus[0].temperature_c == 88.0
+    assert capped.gpus[0].utilization_percent == 97.0
+    assert hot.flags == (THROTTLED,)
+
+
+def test_no_reading_is_ever_a_silent_zero(make_rig):
+    rig = make_rig(SimulatedGpu(permitted=False, idle_power_w=300.0))
+    with ZeusMeter(clock=rig.clock) as meter:
+        sample = meter.sample()[0]
+        reading = measure(rig, meter, 500.0, 1.0)
+    assert sample.power_w is None
+    assert sample.energy_counter_j is None
+    assert sample.why_missing("power_w") == "no permission to read it"
+    assert reading.energy_j is None
+    assert reading.cpu_energy_j is None
+    assert {entry.field for entry in reading.missing} == {"cpu_energy_j", "dram_energy_j"}
+    assert all(entry.reason for entry in reading.missing)
+
+
+def test_windows_have_names_of_their_own(rig):
+    with ZeusMeter(clock=rig.clock) as meter:
+        meter.begin_window("a")
+        with pytest.raises(InputError, match="a window of that name is open: got 'a'"):
+            meter.begin_window("a")
+        with pytest.raises(InputError, match="no window of that name is open: got 'b'"):
+            meter.end_window("b")
+        meter.cancel_window("a")
+        meter.cancel_window("never opened")
+        meter.begin_window("a")
+
+
+def test_a_closed_meter_says_so(rig):
+    meter = ZeusMeter(clock=rig.clock)
+    meter.close()
+    meter.close()
+    with pytest.raises(MeasurementError, match="the meter is closed"):
+        meter.sample()
+    with pytest.raises(MeasurementError, match="the meter is closed"):
+        meter.begin_window("a")
+
+
+def test_between_windows_nothing_is_polled(rig, monkeypatch):
+    with ZeusMeter(clock=rig.clock) as meter:
+        measure(rig, meter, 500.0, 0.1)
+        reads = []
+        monkeypatch.setattr(
+            type(meter._watched[0].gpu), "energy_counter_j", lambda gpu: reads.append(1) or 0.0
+        )
+        rig.clock.sleep(60.0)
+        assert reads == []
+
+
+def test_watching_a_window_takes_few_looks_at_the_counter(make_rig, monkeypatch):
+    """A close look only where a tick can be: under 10 reads per 20 ms tick, and 2 per tick of power."""
+    rig = make_rig()
+    with ZeusMeter(clock=rig.clock) as meter:
+        gpu = meter._watched[0].gpu
+        read, reads = gpu.energy_counter_j, []
+        monkeypatch.setattr(gpu, "energy_counter_j", lambda: reads.append(1) or read())
+        reading = measure(rig, meter, 500.0, 2.0)
+    assert len(reads) < 10 * reading.n_ticks
+
+
+def test_in_real_time_the_thread_finds_the_same_energy():
+    with SimulatedNvml(1) as rig, open_meter() as meter:
+        rig.set_power(0, 500.0)
+        meter.begin_window("phase")
+        time.sleep(1.2)
+        reading = meter.end_window("phase")
+        true_j = rig.true_energy_j(0, reading.start_s, reading.start_s + reading.duration_s)
+    assert reading.method == COUNTER_SLOPE
+    assert reading.energy_j == pytest.approx(true_j, rel=0.05)  # a busy machine may poll late
