@@ -16,7 +16,7 @@ from typing import Final
 from llmco2.errors import DoesNotFitError, InputError, MeasurementError, explain
 from llmco2.measurement.acquisition import Scores, choose_next
 from llmco2.measurement.campaign_file import Campaign
-from llmco2.measurement.configuration import RunConfiguration
+from llmco2.measurement.configuration import SERVER, RunConfiguration
 from llmco2.measurement.meter import EnergyMeter
 from llmco2.measurement.phases import measure_phases
 from llmco2.measurement.progress import CampaignListener, SilentListener
@@ -37,8 +37,8 @@ class Tools:
     make_workload: Callable[[RunConfiguration, EnergyMeter], Workload]
     gpu_name: Callable[[str], str]  # the catalog's name of a driver's device name
     idle_power_w: Callable[[EnergyMeter], float | None]  # mean W of one GPU at rest
-    check_memory: Callable[[RunConfiguration, float], None]  # raises DoesNotFitError; bytes of one GPU
-    scores: Scores | None = None  # of a focused campaign
+    check_memory: Callable[[RunConfiguration, str, float], None]  # (…, GPU, its bytes) may refuse
+    scores: Callable[[str], Scores] | None = None  # of a focused campaign, by GPU
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -116,7 +116,7 @@ class _Runner:
     def _run_all(self, done: list[RunConfiguration], machine: Machine) -> Summary:
         stopped = None
         try:
-            for configuration in self._pending(done):
+            for configuration in self._pending(done, machine):
                 self._one(configuration, machine)
                 if self._in_a_row >= GIVE_UP_AFTER:
                     reason = self._log.rows[-1].failure_reason
@@ -129,7 +129,7 @@ class _Runner:
             measured=self._measured, failed=self._failed, left=max(0, left), stopped_because=stopped
         )
 
-    def _pending(self, done: list[RunConfiguration]) -> Iterator[RunConfiguration]:
+    def _pending(self, done: list[RunConfiguration], machine: Machine) -> Iterator[RunConfiguration]:
         """Yield what is still to be measured: in order, or as the focused acquisition chooses."""
         ended = list(done)
         remaining = [c for c in self._campaign.configurations if c not in set(done)]
@@ -141,8 +141,9 @@ class _Runner:
             raise InputError(
                 explain("a focused campaign needs a model's uncertainty", remedy="use grid or list")
             )
+        scores = self._tools.scores(machine.gpu)
         while remaining and len(ended) < focus.runs:
-            chosen = choose_next(remaining, ended, focus, self._tools.scores)
+            chosen = choose_next(remaining, ended, focus, scores)
             remaining.remove(chosen)
             ended.append(chosen)
             yield chosen
@@ -181,7 +182,7 @@ class _Runner:
         self._refuse_shared(meter)
         memory_bytes = min((d.total_memory_bytes for d in devices if d.total_memory_bytes), default=None)
         if memory_bytes is not None:
-            self._tools.check_memory(configuration, float(memory_bytes))
+            self._tools.check_memory(configuration, machine.gpu, float(memory_bytes))
         with ExitStack() as stack:
             workload = self._tools.make_workload(configuration, meter)
             stack.callback(workload.close)
@@ -204,12 +205,14 @@ class _Runner:
         meter = self._open_meter(min(c.tensor_parallel for c in self._campaign.configurations))
         self._refuse_shared(meter)
         devices = meter.devices()
+        # a server is loaded before we come, so nobody can see its GPU bare
+        occupied = any(c.workload == SERVER for c in self._campaign.configurations)
         machine = Machine(
             source=self._campaign.name,
             gpu=self._tools.gpu_name(devices[0].name),
             simulated=meter.simulated,
             devices=devices,
-            idle_power_w=self._tools.idle_power_w(meter),
+            idle_power_w=None if occupied else self._tools.idle_power_w(meter),
         )
         if any(row.simulated != machine.simulated for row in self._log.rows):
             held, now = ("real", "simulated") if machine.simulated else ("simulated", "real")

@@ -32,7 +32,7 @@ class Focus:
 
     runs: int
     exploration_share: float = 0.2  # share of the runs drawn uniformly; never zero
-    workload_prior: str = "conversation"  # name of the shipped token distribution
+    workload_prior: str = "all"  # shipped trace (conv, code, all) or a CSV of prompt_tokens, output_tokens
     seed: int = 0
 
 

@@ -120,8 +120,10 @@ class RunLog:
         self._rows.append(run)
 
     def close(self) -> None:
-        """Release the lock; closing twice is harmless."""
+        """Release the lock, and leave no empty file behind; closing twice is harmless."""
         if self._descriptor >= 0:
+            if self._size == 0:
+                self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -1,0 +1,241 @@
+"""What ``llmco2 measure`` hands to a campaign: meters, workloads, the catalog, the memory check, the model.
+
+Invariant: measurement itself knows none of these; here is the only place where they meet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from llmco2.catalog.gpus import resolve_gpu
+from llmco2.catalog.models import resolve_model
+from llmco2.errors import DoesNotFitError, InputError, UnknownNameError, explain
+from llmco2.measurement.acquisition import Scores
+from llmco2.measurement.campaign import Tools
+from llmco2.measurement.campaign_file import Campaign
+from llmco2.measurement.configuration import SERVER, RunConfiguration
+from llmco2.measurement.meter import EnergyMeter
+from llmco2.measurement.workloads.workload import Workload
+
+if TYPE_CHECKING:
+    from llmco2.measurement.simulated import SimulatedNvml
+
+DEFAULT_SIMULATED_GPU: Final = "H100-SXM5-80GB"
+CUDA_VISIBLE_DEVICES: Final = "CUDA_VISIBLE_DEVICES"
+_SIMULATED_IDLE_SHARE: Final = 0.1  # of TDP, where the catalog knows no idle power
+_REST_S: Final = 1.0  # for power to fall back after loading
+_RESERVED_BYTES: Final = 0.3e9  # what the driver keeps of a GPU's memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """Tools for one command, and the simulation they need for as long as they are used."""
+
+    tools: Tools
+    context: AbstractContextManager[Any]
+
+
+def real_rig(campaign: Campaign, *, allow_shared: bool, own_pids: Collection[int] = ()) -> Rig:
+    """Return tools for the GPUs of this machine."""
+
+    def open_meter(gpus: int) -> EnergyMeter:
+        from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
+
+        meter = ZeusMeter(environ=_first_gpus(gpus), allow_shared=allow_shared, own_pids=own_pids)
+        return _enough(meter, gpus)
+
+    tools = Tools(
+        open_meter=open_meter,
+        make_workload=_real_workload,
+        gpu_name=catalog_name,
+        idle_power_w=rest_power_w,
+        check_memory=check_memory,
+        scores=_scores_of(campaign),
+    )
+    return Rig(tools=tools, context=nullcontext())
+
+
+def simulated_rig(campaign: Campaign, *, gpu: str, allow_shared: bool) -> Rig:
+    """Return tools over simulated GPUs of the catalog's kind ``gpu``; time is simulated, too."""
+    from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml  # noqa: PLC0415
+
+    record = resolve_gpu(gpu)
+    idle_w = record.idle_power_w or _SIMULATED_IDLE_SHARE * record.tdp_w
+    device = SimulatedGpu(
+        name=record.nvml_names[0] if record.nvml_names else record.gpu_id,
+        memory_total_bytes=int(record.memory_bytes),
+        idle_power_w=idle_w,
+        power_limit_w=record.tdp_w,
+        tick_jitter=0.1,
+        power_jitter=0.02,
+        temperature_c=55.0,
+    )
+    rig = SimulatedNvml([device] * max(c.tensor_parallel for c in campaign.configurations), virtual_time=True)
+
+    def open_meter(gpus: int) -> EnergyMeter:
+        from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
+
+        return _enough(ZeusMeter(clock=rig.clock, environ=_first_gpus(gpus), allow_shared=allow_shared), gpus)
+
+    tools = Tools(
+        open_meter=open_meter,
+        make_workload=lambda configuration, _: _simulated_workload(configuration, rig, record.gpu_id, idle_w),
+        gpu_name=catalog_name,
+        idle_power_w=rest_power_w,
+        check_memory=check_memory,
+        scores=_scores_of(campaign),
+    )
+    return Rig(tools=tools, context=rig)
+
+
+def catalog_name(device_name: str) -> str:
+    """Return the catalog's id of a GPU, or the driver's own name where the catalog does not know it."""
+    try:
+        return resolve_gpu(device_name).gpu_id
+    except UnknownNameError:
+        return device_name
+
+
+def rest_power_w(meter: EnergyMeter) -> float | None:
+    """Return the mean W of one GPU at rest, or ``None`` where the GPUs are not at rest."""
+    from llmco2.measurement.idle import measure_idle  # noqa: PLC0415
+
+    meter.clock.sleep(_REST_S)
+    readings = measure_idle(meter, make_context=lambda _: "not asked for", context_exists=lambda: False)
+    watts = [reading.bare_w for reading in readings if reading.bare_w is not None]
+    return sum(watts) / len(watts) if watts and len(watts) == len(readings) else None
+
+
+def check_memory(configuration: RunConfiguration, gpu: str, memory_bytes: float) -> None:
+    """Refuse a model that does not fit the GPU's real memory, with the arithmetic.
+
+    A model whose shape nobody knows is let through: loading it will tell.
+
+    Raises:
+        DoesNotFitError: weights, KV cache and workspace exceed ``memory_bytes`` on one GPU.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from llmco2.features.deployment import deployment_columns, resolve_deployment  # noqa: PLC0415
+    from llmco2.kernels.memory import memory_need  # noqa: PLC0415
+
+    request = configuration.request(gpu)
+    try:
+        deployment = resolve_deployment(
+            configuration.model_path or request.model,
+            gpu,
+            request.tensor_parallel,
+            1,
+            1,
+            request.engine,
+            request.precision,
+            request.kv_precision,
+        )
+    except UnknownNameError:
+        return
+    columns = deployment_columns([deployment])
+    sizes = (configuration.batch_size, configuration.prompt_tokens, configuration.output_tokens, 0)
+    need = memory_need(columns.shape, columns.workload(*(np.array([float(size)]) for size in sizes)))
+    parts = [float(part[0]) for part in (need.weights_bytes, need.kv_cache_bytes, need.workspace_bytes)]
+    available = memory_bytes - _RESERVED_BYTES
+    if sum(parts) > available:
+        names = ("weights", "KV cache", "workspace")
+        arithmetic = " + ".join(f"{name} {part / 1e9:.4g}" for name, part in zip(names, parts, strict=True))
+        raise DoesNotFitError(
+            explain(
+                f"{configuration.model} does not fit one {gpu}",
+                got=f"{arithmetic} = {sum(parts) / 1e9:.4g} GB",
+                expected=f"at most {available / 1e9:.4g} GB",
+                remedy="use fewer sequences, narrower weights, or more GPUs (tensor_parallel)",
+            )
+        )
+
+
+def _first_gpus(count: int) -> dict[str, str]:
+    """Return this environment with only the first ``count`` of its visible GPUs."""
+    setting = os.environ.get(CUDA_VISIBLE_DEVICES)
+    names = setting.split(",") if setting is not None else [str(index) for index in range(count)]
+    return {**os.environ, CUDA_VISIBLE_DEVICES: ",".join(names[:count])}
+
+
+def _enough(meter: EnergyMeter, gpus: int) -> EnergyMeter:
+    found = len(meter.devices())
+    if found < gpus:
+        meter.close()
+        raise InputError(
+            explain(
+                "too few GPUs", got=found, expected=f"{gpus} for tensor_parallel {gpus}", remedy="lower it"
+            )
+        )
+    return meter
+
+
+def _real_workload(configuration: RunConfiguration, meter: EnergyMeter) -> Workload:
+    if configuration.workload == SERVER:
+        from llmco2.measurement.workloads.server_workload import ServerWorkload  # noqa: PLC0415
+
+        return ServerWorkload(configuration, clock=meter.clock)
+    from llmco2.measurement.workloads.transformers_workload import TransformersWorkload  # noqa: PLC0415
+
+    return TransformersWorkload(configuration, clock=meter.clock, device="cuda")
+
+
+def _simulated_workload(
+    configuration: RunConfiguration, rig: SimulatedNvml, gpu: str, idle_w: float
+) -> Workload:
+    from llmco2.measurement.workloads.simulated_workload import (  # noqa: PLC0415
+        SimulatedWorkload,
+        simulated_phases,
+    )
+
+    architecture = resolve_model(configuration.model_path or configuration.model)
+    phases = simulated_phases(configuration, architecture, resolve_gpu(gpu), idle_power_w=idle_w)
+    return SimulatedWorkload(configuration, phases, rig=rig, idle_power_w=idle_w)
+
+
+def _scores_of(campaign: Campaign) -> Callable[[str], Scores] | None:
+    """Return how much a focused campaign wants to know each candidate: uncertainty × how common it is."""
+    focus = campaign.focus
+    if focus is None:
+        return None
+
+    def for_gpu(gpu: str) -> Scores:
+        def scores(candidates: Sequence[RunConfiguration]) -> Sequence[float]:
+            return _wanted(candidates, gpu, focus.workload_prior)
+
+        return scores
+
+    return for_gpu
+
+
+def _wanted(candidates: Sequence[RunConfiguration], gpu: str, prior_name: str) -> list[float]:
+    import numpy as np  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415
+
+    from llmco2 import predict_frame  # noqa: PLC0415
+    from llmco2.data.workload import azure_workload, workload_from_csv  # noqa: PLC0415
+
+    prior = workload_from_csv(prior_name) if prior_name.endswith(".csv") else azure_workload(prior_name)
+    requests = pd.DataFrame(
+        [
+            {
+                "model": c.model_path or c.model,
+                "gpu": gpu,
+                "tensor_parallel": c.tensor_parallel,
+                "engine": c.engine_name,
+                "precision": c.precision,
+                "batch_size": c.batch_size,
+                "prompt_tokens": c.prompt_tokens,
+                "output_tokens": c.output_tokens,
+            }
+            for c in candidates
+        ]
+    )
+    answer = predict_frame(requests)
+    width = np.log(answer["energy_high_j"].to_numpy(float) / answer["energy_low_j"].to_numpy(float))
+    density = prior.density(requests["prompt_tokens"], requests["output_tokens"], requests["batch_size"])
+    return [float(score) for score in np.nan_to_num(width * density, nan=0.0, posinf=0.0)]

@@ -1,0 +1,132 @@
+"""The data card beside a run log: what the labels are, how they were measured, and what to distrust.
+
+Invariant: the part between the two markers is rewritten from the rows each time; what a person wrote outside
+them is never touched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from llmco2.errors import MeasurementError, explain
+from llmco2.records.run import MeasuredRun
+
+BEGIN: Final = "<!-- written by llmco2 from the rows; edits between these marks are lost -->"
+END: Final = "<!-- end of what llmco2 writes -->"
+_FOR_A_PERSON: Final = """
+## For you to fill in
+
+- **Why was this measured?**
+- **Where does the machine stand** (cooling, who else uses it, power cap on purpose)?
+- **Which weights?** Random ones where the notes say so; else which revision of which checkpoint.
+- **Known flaws.** What a reader would want to know before training on it.
+- **Licence and contact.**
+"""
+
+
+def card_path(log_path: Path) -> Path:
+    """Return where the card of a log lies: ``runs.jsonl`` has ``runs.md``."""
+    return log_path.with_suffix(".md")
+
+
+def write_card(log_path: Path, rows: Sequence[MeasuredRun]) -> Path:
+    """Write or refresh the card of ``rows`` and return its path.
+
+    Raises:
+        MeasurementError: the card cannot be written, or a file of that name is no card of ours.
+    """
+    path = card_path(log_path)
+    body = f"{BEGIN}\n{_facts(log_path, rows)}\n{END}\n"
+    try:
+        if path.exists():
+            old = path.read_text(encoding="utf-8")
+            if BEGIN not in old or END not in old:
+                raise MeasurementError(
+                    explain(f"{path} is no data card", remedy="move it, or choose another --output")
+                )
+            before, _, rest = old.partition(BEGIN)
+            text = before + body + rest.partition(END)[2].lstrip("\n")
+        else:
+            text = f"# Data card of {log_path.name}\n\n{body}{_FOR_A_PERSON}"
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MeasurementError(explain(f"cannot write {path}", got=error.strerror)) from error
+    return path
+
+
+def _facts(log_path: Path, rows: Sequence[MeasuredRun]) -> str:
+    good = [row for row in rows if row.status == "ok"]
+    failed = [row for row in rows if row.status != "ok"]
+    lines = []
+    if any(row.simulated for row in rows):
+        lines += ["> **SIMULATED.** No real GPU drew any of this. It tests tools; it is not data.", ""]
+    lines += [
+        f"{len(rows)} rows in `{log_path.name}`: {len(good)} measured, {len(failed)} failed.",
+        "",
+        "| what | value |",
+        "| --- | --- |",
+        f"| campaign | {_values(r.source for r in rows)} |",
+        f"| GPU (as the driver names it) | {_values(r.device_name for r in rows)} |",
+        f"| driver | {_values(r.driver_version for r in rows)} |",
+        f"| power limit, W | {_range(r.power_limit_w for r in good)} |",
+        f"| idle of one GPU, bare / workload loaded, W | {_range(r.idle_power_w for r in good)} / "
+        f"{_range(r.context_idle_power_w for r in good)} |",
+        f"| models | {_values(r.model for r in rows)} |",
+        f"| engine | {_values(r.engine for r in rows)}; {_values(r.engine_version for r in good)} |",
+        f"| attention | {_values(r.attention_backend for r in good)} |",
+        f"| energy | {_values(r.energy_method for r in good)}; {_values(r.energy_includes for r in good)} |",
+        f"| counter period, s | {_range(r.counter_period_s for r in good)} |",
+        f"| windows, s | {_range(r.window_s for r in good)} |",
+        f"| runs inside them | {_range(float(r.repeats) for r in good)} |",
+        f"| spread between windows, % (median) | {_spread(good)} |",
+        f"| parts against whole, % (median, worst) | {_parts(good)} |",
+        f"| flags | {_counts(f.strip() for r in rows for f in r.flags.split(';') if f.strip())} |",
+        f"| failures | {_counts((r.failure_reason or '').split(':')[0] for r in failed)} |",
+        f"| measured | {_span([r.measured_at for r in rows if r.measured_at])} |",
+        "",
+        "An energy is joules of all GPUs in use for the whole batch, idle included. Prefill is one pass",
+        "over the prompt and makes the first output token; decode makes the rest. Each phase was repeated",
+        "inside one window until it spanned enough ticks of the energy counter; mean and spread are over",
+        "windows. Failed rows carry no label and say why.",
+    ]
+    return "\n".join(lines)
+
+
+def _values(values: Iterable[object]) -> str:
+    known = list(dict.fromkeys(str(value) for value in values if value is not None))
+    shown = ", ".join(known[:8]) or "not known"
+    return shown + (f" and {len(known) - 8} more" if len(known) > 8 else "")
+
+
+def _range(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "not known"
+    low, high = min(known), max(known)
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+
+
+def _counts(values: Iterable[str]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in Counter(values).most_common()) or "none"
+
+
+def _span(times: list[str]) -> str:
+    return f"{min(times)} to {max(times)}" if times else "not known"
+
+
+def _spread(rows: Sequence[MeasuredRun]) -> str:
+    known = [100 * r.energy_std_j / r.energy_j for r in rows if r.energy_j and r.energy_std_j is not None]
+    return f"{median(known):.2f}" if known else "not known"
+
+
+def _parts(rows: Sequence[MeasuredRun]) -> str:
+    off = [
+        100 * abs(r.prefill_energy_j + r.decode_energy_j - r.energy_j) / r.energy_j
+        for r in rows
+        if r.energy_j and r.prefill_energy_j is not None and r.decode_energy_j is not None
+    ]
+    return f"{median(off):.2f}, {max(off):.2f}" if off else "not known"
