@@ -1,1 +1,1 @@
-"""Reference facts with their sources: GPUs, models, servers, grids; and the kind resolution of their names."""
+"""Reference facts with their sources (GPUs, models, servers, grids) and the kind resolution of names."""

@@ -1,7 +1,8 @@
-"""The architecture record: everything about a model that decides its kernels, as counts and widths.
+"""The architecture record: all about a model that decides its kernels, as counts and widths.
 
-Invariant: a layer stack is described by how many layers of each kind it has, so one record covers dense, GQA, MQA,
-MLA, sliding-window, mixture-of-experts and hybrid (Mamba, gated linear attention) decoders. Zero means "none".
+Invariant: a layer stack is described by how many layers of each kind it has, so one record covers dense,
+GQA, MQA, MLA, sliding-window, mixture-of-experts and hybrid (Mamba, gated linear attention) decoders. Zero
+means "none".
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Architecture:
     head_dim: int = 0
     gated_attention_output: bool = False  # the query projection also makes an output gate of its own width
 
-    # multi-head latent attention (used when kv_lora_rank > 0; then the cache is kv_lora_rank + qk_rope_head_dim)
+    # multi-head latent attention (where kv_lora_rank > 0; the cache is kv_lora_rank + qk_rope_head_dim)
     q_lora_rank: int = 0
     kv_lora_rank: int = 0
     qk_nope_head_dim: int = 0
@@ -38,7 +39,9 @@ class Architecture:
 
     # recurrent mixers: Mamba, Mamba-2, gated delta-net
     n_recurrent_layers: int = 0
-    recurrent_in_dim: int = 0  # summed output width of all input projections (x, z, B, C, dt | q, k, v, z, a, b)
+    recurrent_in_dim: int = (
+        0  # summed output widths of the input projections (x, z, B, C, dt | q, k, v, z, a, b)
+    )
     recurrent_inner_dim: int = 0  # input width of the output projection
     recurrent_conv_dim: int = 0  # channels of the short convolution
     recurrent_conv_width: int = 4
@@ -57,7 +60,7 @@ class Architecture:
 
     # what no matrix product carries: biases, norms, positions, convolutions' small vectors
     other_params: int = 0
-    checkpoint_precision: str = "bf16"  # dtype of the published weights: bf16 fp16 fp32 fp8 mxfp4
+    checkpoint_precision: str = "bf16"  # of the published weights; a name of catalog.precisions
     stated_params: int | None = None  # as published, where known
     source: str = ""
     retrieved: str = ""

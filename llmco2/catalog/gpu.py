@@ -16,7 +16,7 @@ class Gpu:
     gpu_id: str  # canonical name, e.g. "H100-SXM5-80GB"
     vendor: str
     architecture: str  # "Hopper"
-    peak_flops_per_s: Mapping[str, float]  # dense, by precision: fp32 tf32 fp16 bf16 fp8 int8 fp4 (FLOP/s or OP/s)
+    peak_flops_per_s: Mapping[str, float]  # dense, by precision: fp32 tf32 fp16 bf16 fp8 int8 fp4
     memory_bytes: float
     memory_bandwidth_bytes_per_s: float
     l2_bytes: float | None

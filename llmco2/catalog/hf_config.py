@@ -61,7 +61,17 @@ _UNMODELLED_PREFIXES: Final = (
 _FOREIGN_KEYS: Final = ("type_vocab_size", "_class_name", "encoder_layers", "d_kv", "attention_hidden_size")
 _DECODER_SUFFIXES: Final = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _QUANT_METHODS: Final = MappingProxyType(
-    {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "modelopt_fp4": "nvfp4"}
+    {
+        "fp8": "fp8",
+        "fbgemm_fp8": "fp8",
+        "fp8_pb_wo": "fp8",
+        "mxfp4": "mxfp4",
+        "nvfp4": "nvfp4",
+        "modelopt_fp4": "nvfp4",
+        "w4a16_nvfp4": "nvfp4-w4a16",
+        "w4a16_awq": "int4",
+        "w4a8_awq": "int4",
+    }
 )
 
 

@@ -86,11 +86,11 @@ def sliding_layers(config: Config, model_type: str, n_layers: int) -> tuple[int,
     kinds = config.get("layer_types")
     if isinstance(kinds, list) and window:
         return window, sum(kind in _WINDOWED_LAYER_KINDS for kind in kinds[:n_layers])
-    if not window:
+    decided = config.get("use_sliding_window") is not None or model_type.startswith("qwen")
+    if not window or (decided and not config.flag("use_sliding_window", default=False)):
         return 0, 0
-    if model_type.startswith("qwen"):
-        first = config.optional_whole(n_layers, "max_window_layers")
-        return window, max(0, n_layers - first) if config.flag("use_sliding_window", default=False) else 0
+    if decided:
+        return window, max(0, n_layers - config.optional_whole(0, "max_window_layers"))
     if model_type == "llama4_text":
         return window, n_layers - n_layers // 4  # every fourth layer has no rotary position and full reach
     patterns = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6, "cohere2": 4, "olmo3": 4, "exaone4": 4}

@@ -96,6 +96,15 @@ def test_the_language_tower_of_a_multimodal_model_with_its_class_defaults():
         ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8"),
         (
             {
+                "quant_method": "modelopt",
+                "quant_algo": "MIXED_PRECISION",
+                "quantized_layers": {"a": {"quant_algo": "FP8"}, "b": {"quant_algo": "W4A16_NVFP4"}}
+                | {"c": {"quant_algo": "W4A16_NVFP4"}},
+            },
+            "nvfp4-w4a16",
+        ),
+        (
+            {
                 "quant_method": "compressed-tensors",
                 "config_groups": {
                     "group_0": {
