@@ -288,8 +288,9 @@ def log_coordinates(runs: pd.DataFrame) -> Array:
     """Return log batch, prompt and output, (n_runs, 3); an unknown size sits at the median of the others."""
     columns = []
     for name in ("batch_size", "prompt_tokens", "output_tokens"):
-        logs = np.log(runs[name].astype("float64").clip(lower=1.0))
-        columns.append(logs.fillna(logs.median()).fillna(0.0).to_numpy())
+        logs = np.log(np.maximum(runs[name].to_numpy(dtype=np.float64), 1.0))
+        known = logs[np.isfinite(logs)]
+        columns.append(np.where(np.isfinite(logs), logs, np.median(known) if len(known) else 0.0))
     return np.column_stack(columns)
 
 

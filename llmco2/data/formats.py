@@ -26,7 +26,6 @@ from llmco2.errors import FileFormatError, InputError, explain
 
 Place = Callable[[int], str]  # row index → "line 7"
 _SUFFIXES: Final = (".jsonl", ".csv", ".csv.gz", ".parquet")
-_BOOLEANS: Final = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,13 +163,12 @@ def _parse_csv(path: Path, text: str) -> ParsedFile:
 
 
 def _cell(path: Path, cell: str, line: int) -> object:
-    text = cell.strip()
-    if not text:
+    key = cell.strip().casefold()
+    if not key:
         return None
-    key = text.casefold()
     if key in ("nan", "-nan", "+nan"):
         raise FileFormatError(explain(f"{path.name}, line {line}: NaN", expected="a number or an empty cell"))
-    return _BOOLEANS.get(key, text)
+    return cell
 
 
 def _parse_parquet(path: Path) -> ParsedFile:

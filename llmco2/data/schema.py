@@ -39,6 +39,7 @@ _EXPECTED_KIND: Final[dict[Kind, str]] = {
     "number": "a number",
     "flag": "true or false",
 }
+_FLAGS: Final = {"true": True, "false": False}  # as text formats spell them
 Place = Callable[[int], str]
 
 __all__ = [
@@ -165,6 +166,8 @@ def _cast(values: pd.Series, spec: ColumnSpec) -> pd.Series:
         if not np.all(absent | (numbers == np.floor(numbers))) or (absent.any() and not spec.optional):
             raise ValueError("not whole")
         return numbers if spec.optional else numbers.astype("int64")
+    if spec.kind == "flag":
+        values = values.map(lambda cell: _FLAGS.get(cell.casefold(), cell) if isinstance(cell, str) else cell)
     expected = bool if spec.kind == "flag" else str
     if not values[~absent].map(lambda cell: isinstance(cell, expected | np.bool_)).all():
         raise ValueError(f"not {spec.kind}")
@@ -202,7 +205,7 @@ def check_values(frame: pd.DataFrame, record: Record, *, origin: str, place: Pla
             raise FileFormatError(
                 explain(
                     f"{origin}, {place(row)}: bad {spec.name}",
-                    got=repr(values.iloc[row]),
+                    got=_shown(values.iloc[row]),
                     expected=expected,
                 )
             )
@@ -217,6 +220,10 @@ def check_values(frame: pd.DataFrame, record: Record, *, origin: str, place: Pla
                 remedy="write it again with this version of llmco2",
             )
         )
+
+
+def _shown(cell: object) -> str:
+    return f"{cell:g}" if isinstance(cell, float | int | np.number) else repr(cell)
 
 
 def _noun(record: Record) -> str:

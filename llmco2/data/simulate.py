@@ -79,7 +79,8 @@ def step_cost(
 ) -> _Cost:
     """Return time (s) and energy (J) of one forward pass of ``batch_size × new_tokens`` tokens.
 
-    Source: the rule in this module's docstring; 2 FLOP per active parameter and token, weights and cache read once.
+    Source: the rule in this module's docstring; 2 FLOP per active parameter and token, weights and cache read
+    once.
     """
     arch, gpu, n_gpus = deployment.arch, deployment.gpu, deployment.tensor_parallel
     tokens = batch_size * new_tokens
@@ -104,7 +105,7 @@ def kv_bytes(arch: Architecture, batch_size: float, context_tokens: float) -> fl
 
 
 def simulate_runs(n_rows: int = 384, *, seed: int = 0) -> pd.DataFrame:
-    """Return ``n_rows`` simulated runs of catalog models on catalog GPUs, phases apart; the same for a seed."""
+    """Return ``n_rows`` simulated runs of catalog models on catalog GPUs, phases apart; fixed by the seed."""
     rng = np.random.default_rng(seed)
     rows: list[dict[str, object]] = []
     while len(rows) < n_rows:

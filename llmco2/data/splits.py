@@ -106,8 +106,8 @@ def grouped_split(
 ) -> Split:
     """Return a split with about ``test_share`` of the groups on the test side.
 
-    ``by=DEPLOYMENT`` asks for unseen (model, GPU, engine) combinations, ``by=REQUEST`` for new requests to known
-    deployments. A group's side follows from the hash of its name and the seed alone.
+    ``by=DEPLOYMENT`` asks for unseen (model, GPU, engine) combinations, ``by=REQUEST`` for new requests to
+    known deployments. A group's side follows from the hash of its name and the seed alone.
 
     Raises:
         InputError: the share is not between 0 and 1, or there are fewer than two groups.

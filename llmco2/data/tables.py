@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -152,7 +153,8 @@ def _write(frame: pd.DataFrame, path: Path, record: Record) -> Path:
     except OSError as error:
         raise InputError(explain(f"cannot write {path}", got=error.strerror or str(error))) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone already, or its folder never was
+            temporary.unlink()
     return path
 
 

@@ -53,10 +53,8 @@ def convert_chuyishang(raw: pd.DataFrame) -> pd.DataFrame:
 def convert_benchlab(raw: pd.DataFrame) -> pd.DataFrame:
     """Return one row with both phases of each model."""
     need_columns(raw, ("base_model", "model_id", "gpu", "phase", "energy_j", "output_tokens"), BENCHLAB)
-    key = ["base_model", "model_id", "gpu"]
-    prefill = raw[raw["phase"] == "prefill"].set_index(key)
-    decode = raw[raw["phase"] == "decode"].set_index(key)
-    both = prefill.join(decode, how="inner", lsuffix="_prefill", rsuffix="_decode").reset_index()
+    prefill, decode = raw[raw["phase"] == "prefill"], raw[raw["phase"] == "decode"]
+    both = prefill.merge(decode, on=["base_model", "model_id", "gpu"], suffixes=("_prefill", "_decode"))
     rows = pd.DataFrame(
         {
             "source": BENCHLAB,
