@@ -11,12 +11,14 @@ from llmco2.kernels.columns import Column
 
 
 def attended_tokens_up_to(tokens: Column, window: Column | float = np.inf) -> Column:
-    """Return ``Σ_{i=1..tokens} min(i, window)``, extended continuously to fractional ``tokens``.
+    """Return ``Σ_{i=1..tokens} min(i, window)``, linear between whole numbers of tokens.
 
     Shapes ``(n_requests,)``. Up to the window the sum is a triangle, past it a strip of constant width.
+    Linear, so that a part of a token never attends to more than the window.
     """
     inside = np.minimum(tokens, window)
-    triangle = inside * (inside + 1.0) / 2.0
+    whole = np.floor(inside)
+    triangle = whole * (whole + 1.0) / 2.0 + (inside - whole) * (whole + 1.0)
     outside = tokens - inside
     strip = np.where(outside > 0.0, outside * np.where(np.isfinite(window), window, 0.0), 0.0)
     return triangle + strip

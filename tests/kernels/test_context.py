@@ -41,3 +41,12 @@ def test_fractional_tokens_lie_between_their_whole_neighbours(
     )
     assert at[0] <= at[1] <= at[2]
     assert at[1] <= at[3]
+
+
+@given(tokens=st.floats(0.0, 200.0), step=st.floats(0.0, 2.0), window=st.integers(1, 100))
+def test_a_part_of_a_token_attends_to_no_more_than_the_window(
+    tokens: float, step: float, window: int
+) -> None:
+    attended = attended_tokens_between(_column(tokens), _column(tokens + step), float(window))[0]
+    assert attended <= step * window + 1e-9
+    assert attended <= step * np.ceil(tokens + step) + 1e-9
