@@ -156,12 +156,16 @@ def _index() -> Mapping[str, tuple[str, str]]:
     for drop_tuning in (False, True):
         for model_id in models:
             index.setdefault(model_names.folded(model_id, drop_tuning=drop_tuning), (model_id, ""))
-    for line, row in enumerate(tables.read_table("model_aliases.csv", ALIAS_COLUMNS), start=2):
+    aliases = tables.read_table("model_aliases.csv", ALIAS_COLUMNS)
+    for line, row in enumerate(aliases, start=2):
         model_id, precision = row["model_id"], row["checkpoint_precision"]
         if model_id not in models:
             where = f"model_aliases.csv line {line}"
             raise FileFormatError(explain(f"{where}: unknown model", got=repr(model_id)))
         index.setdefault(model_names.folded(row["alias"]), (model_id, precision))
+    for row in aliases:
+        short = model_names.folded(row["alias"], drop_tuning=True)
+        index.setdefault(short, (row["model_id"], row["checkpoint_precision"]))
     return index
 
 

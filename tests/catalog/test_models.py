@@ -42,6 +42,7 @@ from llmco2.errors import FileFormatError, InputError, UnknownNameError
         ("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", "Qwen/Qwen2.5-32B", "bf16"),
         ("gpt-oss-120b", "openai/gpt-oss-120b", "mxfp4"),
         ("moonshotai/Kimi-K2-Thinking", "moonshotai/Kimi-K2-Instruct", "int4"),
+        ("Qwen/Qwen3-VL-32B-Thinking", "Qwen/Qwen3-32B", "bf16"),
         ("google/gemma-2-9b-it", "google/gemma-2-9b", "bf16"),
         ("EleutherAI/pythia-2.8b-deduped", "EleutherAI/pythia-2.8b", "fp16"),
         ("facebook/opt-13b", "facebook/opt-13b", "fp16"),
