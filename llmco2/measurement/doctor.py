@@ -16,6 +16,7 @@ from typing import Final
 
 from llmco2.errors import InputError, MeasurementError, explain
 from llmco2.measurement import doctor_gpu, doctor_host
+from llmco2.measurement.clock import PollingClock
 from llmco2.measurement.finding import FAIL, OK, WARN, Finding
 from llmco2.measurement.nvml import NvmlDriver
 
@@ -32,12 +33,16 @@ class Verdict:
 
 
 def run_checks(
-    *, environ: Mapping[str, str] | None = None, root: Path = Path("/"), import_torch: bool = True
+    *,
+    environ: Mapping[str, str] | None = None,
+    root: Path = Path("/"),
+    import_torch: bool = True,
+    clock: PollingClock | None = None,
 ) -> tuple[Finding, ...]:
     """Look at driver, GPUs, host and software; takes up to two seconds, most of it watching counters tick.
 
-    ``environ`` and ``root`` (where /proc, /sys and /run are) are this process's own unless given; importing
-    torch to ask it for CUDA takes seconds more and can be left out.
+    ``environ``, ``root`` (where /proc, /sys and /run are) and ``clock`` are this process's own unless given;
+    importing torch to ask it for CUDA takes seconds more and can be left out.
     """
     environ = os.environ if environ is None else environ
     findings: list[Finding] = []
@@ -48,7 +53,7 @@ def run_checks(
         findings.append(Finding(name="driver", status=FAIL, found=what, fix=fix))
     else:
         try:
-            findings += doctor_gpu.check_gpus(driver, environ)
+            findings += doctor_gpu.check_gpus(driver, environ, clock)
         finally:
             driver.close()
     findings += doctor_host.check_host(environ, root)

@@ -11,13 +11,14 @@ Format, version 1. The first line is the header; every other line has a ``kind``
 Fields are those of the records in ``meter.py``; a field left out has its default. Times are seconds of the
 clock of the meter that was recorded.
 
-Invariant: a line is flushed before the next reading is taken, and synced once a second; a torn last line,
+Invariant: a line is written before the next reading is taken, and synced once a second; a torn last line,
 which is all that a kill can leave, is passed over on reading, any other damage is refused with its line
 number.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -67,7 +68,8 @@ class SessionRecorder:
     def __init__(self, path: Path, meter: EnergyMeter, *, overwrite: bool = False) -> None:
         """Create ``path`` and write its header; an existing file is refused unless ``overwrite``."""
         try:
-            self._file = path.open("w" if overwrite else "x", encoding="utf-8")
+            # Unbuffered: what a write could not put on disk must not come again when the file is closed.
+            self._file = path.open("wb" if overwrite else "xb", buffering=0)
         except OSError as error:
             remedy = "choose another name" if path.exists() else "choose a folder you may write to"
             raise InputError(
@@ -115,21 +117,30 @@ class SessionRecorder:
         self.close()
 
     def _write(self, entry: Mapping[str, Any], *, sync: bool = False) -> None:
-        line = json.dumps(entry, separators=(",", ":"), allow_nan=False) + "\n"
+        line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         with self._lock:
+            if self._file.closed:
+                raise InputError(
+                    explain("the session can no longer be recorded", got=f"{self.path} is closed")
+                )
             try:
-                self._file.write(line)
-                self._file.flush()
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._file.write(rest) or 0 :]
                 if sync or time.monotonic() - self._synced_s > _SYNC_INTERVAL_S:
                     self._sync()
-            except (OSError, ValueError) as error:  # ValueError: the file is closed
+            except OSError as error:
+                self._file.close()  # half a line may stand there: nothing may follow it
                 raise InputError(
-                    explain("the session can no longer be recorded", got=f"{self.path}: {error}")
+                    explain("the session can no longer be recorded", got=f"{self.path}: {error.strerror}")
                 ) from error
 
     def _sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a pipe or a device has nothing to sync
+                raise
         self._synced_s = time.monotonic()
 
 

@@ -1,6 +1,8 @@
 """The real zeus and pynvml code over simulated GPUs whose true energy is known."""
 
 import statistics
+import subprocess
+import sys
 import time
 
 import pytest
@@ -18,6 +20,7 @@ from llmco2.measurement.meter import (
     EnergyMeter,
 )
 from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
+from llmco2.measurement.simulated_library import find_compiler
 from llmco2.measurement.zeus_meter import ZeusMeter, open_meter
 
 
@@ -327,6 +330,27 @@ def test_watching_a_window_takes_few_looks_at_the_counter(make_rig, monkeypatch)
         monkeypatch.setattr(gpu, "energy_counter_j", lambda: reads.append(1) or read())
         reading = measure(rig, meter, 500.0, 2.0)
     assert len(reads) < 10 * reading.n_ticks
+
+
+WATCH = """
+import sys
+from llmco2.measurement.simulated_library import find_compiler
+from llmco2.measurement.zeus_meter import ZeusMeter
+with ZeusMeter(windows=False) as meter:
+    assert meter.sample()[0].power_w == 70.0
+heavy = {"zeus", "torch", "pandas", "numpy", "sklearn"} & set(sys.modules)
+print(sorted(heavy))
+"""
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler (cc, gcc or clang)")
+def test_watching_loads_neither_zeus_nor_torch(make_rig):
+    """The first reading must not wait for seconds of imports that only windows need."""
+    make_rig(virtual_time=False)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_in_real_time_the_thread_finds_the_same_energy():
