@@ -78,22 +78,12 @@ def architecture_from_shape(
     ``n_layers``. Two norm vectors a layer and a final one are counted. Raises InputError, one line, for an
     impossible shape.
     """
-    unknown = sorted(set(more) - set(REQUIRED_COLUMNS))
-    if unknown:
-        raise InputError(
-            explain("unknown shape argument", got=unknown[0], expected="a field of Architecture")
-        )
+    kv_heads = n_heads if n_kv_heads is None else n_kv_heads
     widths = {"hidden_dim": hidden_dim, "n_layers": n_layers, "n_heads": n_heads, "vocab_size": vocab_size}
-    no_counts = _TEXT_FIELDS | _FLAG_FIELDS
-    counts = {key: value for key, value in more.items() if key not in no_counts and value is not None}
-    for key, value in {**widths, "ffn_dim": ffn_dim, "n_kv_heads": n_kv_heads or n_heads, **counts}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < (1 if key in widths else 0):
-            raise InputError(
-                explain(f"{key} is impossible", got=repr(value), expected="a positive whole number")
-            )
+    given = {"n_kv_heads": kv_heads, "ffn_dim": ffn_dim, "head_dim": 1 if head_dim is None else head_dim}
+    _check_counts(widths | given, more)
     if head_dim is None and hidden_dim % n_heads:
         raise InputError(explain("n_heads does not divide hidden_dim", got=n_heads, remedy="give head_dim"))
-    kv_heads = n_kv_heads or n_heads
     if n_heads % kv_heads:
         expected = f"a divisor of {n_heads}"
         raise InputError(explain("n_kv_heads does not divide n_heads", got=kv_heads, expected=expected))
@@ -105,17 +95,36 @@ def architecture_from_shape(
         )
     shape: dict[str, Any] = {
         "model_id": "custom",
+        "hidden_dim": hidden_dim,
+        "vocab_size": vocab_size,
+        "n_heads": n_heads,
+        "n_kv_heads": kv_heads,
+        "head_dim": head_dim or hidden_dim // n_heads,
         "n_full_attention_layers": n_layers - n_elsewhere,
         "n_dense_mlp_layers": n_layers - n_moe,
+        "ffn_dim": ffn_dim,
         "n_moe_layers": n_moe,
+        "expert_ffn_dim": ffn_dim if n_moe else 0,
         "other_params": (2 * n_layers + 1) * hidden_dim,
         "source": "shape given by the user",
     }
-    shape |= {"hidden_dim": hidden_dim, "n_heads": n_heads, "n_kv_heads": kv_heads, "vocab_size": vocab_size}
-    shape |= {"ffn_dim": ffn_dim, "head_dim": head_dim or hidden_dim // n_heads}
-    if n_moe and not more.get("expert_ffn_dim"):
-        shape["expert_ffn_dim"] = ffn_dim
     return Architecture(**(shape | more))
+
+
+def _check_counts(widths: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    unknown = sorted(set(more) - set(REQUIRED_COLUMNS))
+    if unknown:
+        raise InputError(
+            explain("unknown shape argument", got=unknown[0], expected="a field of Architecture")
+        )
+    no_counts = _TEXT_FIELDS | _FLAG_FIELDS
+    counts = {key: value for key, value in more.items() if key not in no_counts and value is not None}
+    for key, value in {**widths, **counts}.items():
+        low = 1 if key in widths and key != "ffn_dim" else 0
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise InputError(
+                explain(f"{key} is impossible", got=repr(value), expected=f"a whole number from {low}")
+            )
 
 
 def _is_spelled_as_path(name: str) -> bool:
