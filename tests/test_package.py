@@ -48,6 +48,21 @@ def test_a_listing_loads_no_numerical_library(command: str) -> None:
     assert loaded_after(code, *NOT_FOR_ONE_PREDICTION) == []
 
 
+def test_one_prediction_loads_no_framework() -> None:
+    code = (
+        "import llmco2\n"
+        "llmco2.predict(model='Qwen/Qwen3-8B', gpu='A100-SXM4-80GB', tensor_parallel=2, batch_size=16)"
+    )
+    assert loaded_after(code, *NOT_FOR_ONE_PREDICTION) == []
+
+
+@pytest.mark.parametrize("kind", ["table", "json", "csv"])
+def test_nor_does_its_report(kind: str) -> None:
+    argv = ["predict", "Qwen/Qwen3-8B", "--gpu", "A100-SXM4-80GB", "--zone", "FRA", "--format", kind]
+    code = f"from llmco2.cli.main import main; assert main({argv!r}) == 0"
+    assert loaded_after(code, *NOT_FOR_ONE_PREDICTION) == []
+
+
 def test_the_command_line_itself_loads_nothing_heavy() -> None:
     assert loaded_after("import llmco2.cli.main", *HEAVY) == []
 

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -145,7 +146,7 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
         if not content.strip():
             continue
         try:
-            row = json.loads(content)
+            row = json.loads(content, parse_constant=str)  # NaN as text: no number, and not absent either
         except ValueError as error:
             raise _foreign(
                 path, line, error, "one JSON object a line", "the file may be truncated"
@@ -224,17 +225,31 @@ def _number_or_text(value: object) -> object:
     if not isinstance(value, str):
         return _no_truth(value)
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         return value
+    return value if math.isnan(number) else number  # a NaN would read as an absent value further on
 
 
 def _write(answers: pd.DataFrame, path: Path, suffix: str) -> None:
     if suffix == ".parquet":
-        answers.to_parquet(path, index=False)
+        _numeric(answers).to_parquet(path, index=False)
         return
     with path.open("w", encoding="utf-8", newline="") as stream:
         print_answers(answers, stream, as_json=suffix == ".jsonl")
+
+
+def _numeric(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return ``answers`` with number columns numeric: a cell that is no number is null, its error names it.
+
+    Parquet has one type a column, and one bad row must not change the type that readers rely on.
+    """
+    mixed = [
+        name
+        for name, default in _DEFAULTS.items()
+        if not isinstance(default, str) and name in answers and answers[name].dtype == object
+    ]
+    return answers.assign(**{name: pd.to_numeric(answers[name], errors="coerce") for name in mixed})
 
 
 def _umask() -> int:
