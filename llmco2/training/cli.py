@@ -1,0 +1,114 @@
+"""``llmco2 train fit|validate|test|predict``: one call of LightningCLI.
+
+Invariant: classes are fixed, so a misspelt option is an error; the defaults are those of the shipped
+``default.yaml``, from a checkout as from an installed wheel, and a later ``--config`` changes only what it names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from llmco2.errors import InputError, LLMCO2Error, UnknownNameError
+from llmco2.resources import configs_dir
+
+SUBCOMMANDS: Final = ("fit", "validate", "test", "predict")
+EXIT_OK: Final = 0
+EXIT_FAILURE: Final = 1
+EXIT_INPUT: Final = 2
+_DEFAULT: Final = "default.yaml"
+_CONFIG_OPTIONS: Final = ("--config", "-c")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the training command line and return its exit code; ``argv`` defaults to the process's own arguments."""
+    try:
+        arguments = with_shipped_configs(sys.argv[1:] if argv is None else argv)
+        with _as_process_arguments(arguments):
+            _run()
+    except LLMCO2Error as error:
+        print(f"llmco2: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
+    except SystemExit as stop:  # the parser has printed its help or its one-line complaint
+        return stop.code if isinstance(stop.code, int) else EXIT_INPUT
+    return EXIT_OK
+
+
+def shipped_configs() -> list[str]:
+    """Return the names of the shipped configurations."""
+    return sorted(path.stem for path in configs_dir().glob("*.yaml"))
+
+
+def with_shipped_configs(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with ``--config NAME`` turned into the path of the shipped file of that name.
+
+    A value that is a file, or has a folder in it, is left as it is.
+
+    Raises UnknownNameError with the nearest names.
+    """
+    resolved: list[str] = []
+    awaiting = False
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if awaiting:
+            resolved.append(_config_path(argument))
+        elif equals and option in _CONFIG_OPTIONS:
+            resolved.append(f"{option}={_config_path(value)}")
+        else:
+            resolved.append(argument)
+        awaiting = not awaiting and argument in _CONFIG_OPTIONS
+    return resolved
+
+
+def _config_path(value: str) -> str:
+    path = Path(value)
+    if path.exists() or path.name != value:
+        return value
+    shipped = configs_dir() / (value if path.suffix in {".yaml", ".yml"} else f"{value}.yaml")
+    if shipped.is_file():
+        return str(shipped)
+    raise UnknownNameError("configuration", value, shipped_configs(), remedy=f"there are: {', '.join(shipped_configs())}")
+
+
+def _run() -> None:
+    from lightning.pytorch.cli import LightningCLI  # noqa: PLC0415 - seconds
+
+    from llmco2.data.module import EnergyDataModule  # noqa: PLC0415
+    from llmco2.training.module import EnergyModule  # noqa: PLC0415
+
+    _log_to_stderr()
+    default = {"default_config_files": [str(configs_dir() / _DEFAULT)]}
+    LightningCLI(
+        EnergyModule,
+        EnergyDataModule,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"prog": "llmco2 train", **{name: default for name in SUBCOMMANDS}},
+    )
+
+
+@contextlib.contextmanager
+def _as_process_arguments(arguments: list[str]) -> Iterator[None]:
+    """Let LightningCLI find the arguments where it looks for them; handed over otherwise, it warns."""
+    before = sys.argv
+    sys.argv = ["llmco2 train", *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _log_to_stderr() -> None:
+    """Let the package's own log be read, once, unless the host program has arranged for it."""
+    logger = logging.getLogger("llmco2")
+    if not logger.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
