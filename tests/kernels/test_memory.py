@@ -75,6 +75,9 @@ def test_pipeline_stages_hold_whole_layers_and_one_embedding_table(workload: Wor
     layers = 70_553_706_496 - 2 * table
     held = weights_bytes_per_gpu(shape_columns([LLAMA_70B]), workload(pipeline_parallel=3))[0]
     assert held == pytest.approx(2 * (layers * 27 / 80 + table), rel=1e-12)
+    sizes = {"batch_size": 8, "prompt_tokens": 3000, "output_tokens": 1000, "pipeline_parallel": 3}
+    cache = kv_cache_bytes_per_gpu(shape_columns([LLAMA_70B]), workload(**sizes))[0]
+    assert cache == pytest.approx(8 * 4000 * 27 * 4096, rel=1e-12)
 
 
 def test_a_window_bounds_the_cache_of_its_layers(workload: WorkloadMaker) -> None:

@@ -175,6 +175,48 @@ def test_llama_on_four_gpus(count: Counter) -> None:
     assert slots["pipeline_send"]["launches"] == 0
 
 
+def test_llama_elementwise_kernels(count: Counter) -> None:
+    """Per row: a norm reads and writes the stream; a residual reads two streams and writes one."""
+    slots = count("prefill", LLAMA_8B, batch_size=2, prompt_tokens=50)
+    stream = 100 * 4096
+    for part in ("mixer", "mlp"):
+        assert slots[f"{part}_norm"]["activation_bytes"] == 32 * 2 * stream * 2
+        assert slots[f"{part}_norm"]["flops"] == 32 * 4 * stream  # square, sum, scale, weight
+        assert slots[f"{part}_residual"]["activation_bytes"] == 32 * 3 * stream * 2
+        assert slots[f"{part}_residual"]["flops"] == 32 * stream
+    assert slots["final_norm"]["activation_bytes"] == 2 * stream * 2
+    assert slots["embedding"]["activation_bytes"] == stream * 2
+
+
+def test_llama_over_three_pipeline_stages_of_two_gpus(count: Counter) -> None:
+    """Two hand-overs a step; each GPU of a stage sends its half of the stream."""
+    slots = count("decode", LLAMA_8B, batch_size=8, output_tokens=11, tensor_parallel=2, pipeline_parallel=3)
+    assert slots["pipeline_send"]["launches"] == 10 * 2
+    assert slots["pipeline_send"]["network_bytes"] == 10 * 2 * 8 * 4096 * 2 / 2
+    assert slots["mlp_up"]["weight_bytes"] == 10 * 32 * 4096 * 14336 * 2  # all stages' layers, half of each
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "prompt_tokens", "output_tokens", "passes"),
+    [
+        (16, 100, 400, 16),  # prompts arrive one by one
+        (64, 100, 8, 8),  # eight start in each of a request's eight steps
+        (64, 4096, 8, 32),  # the token budget splits them: 262,144 / 8,192
+        (1, 100_000, 50, 100_000 / 8192),
+    ],
+)
+def test_a_steady_batch_prefills_in_passes(
+    count: Counter, batch_size: float, prompt_tokens: float, output_tokens: float, passes: float
+) -> None:
+    sizes = {"batch_size": batch_size, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+    steady = count("prefill", LLAMA_8B, **sizes, continuous=1)
+    together = count("prefill", LLAMA_8B, **sizes)
+    assert steady["mlp_up"]["launches"] == pytest.approx(32 * passes)
+    assert steady["mlp_up"]["weight_bytes"] == pytest.approx(passes * 32 * 4096 * 2 * 14336 * 2)
+    assert together["mlp_up"]["launches"] == 32
+    assert steady["mlp_up"]["flops"] == together["mlp_up"]["flops"]
+
+
 def test_llama_on_sixteen_gpus_repeats_its_eight_key_value_heads(count: Counter) -> None:
     slots = count("decode", LLAMA_8B, output_tokens=2, tensor_parallel=16)
     assert slots["kv_cache"]["kv_bytes"] == 131072 / 8
