@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -40,6 +40,8 @@ _EXPECTED_KIND: Final[dict[Kind, str]] = {
     "flag": "true or false",
 }
 _FLAGS: Final = {"true": True, "false": False}  # as text formats spell them
+# what pandas calls a column that holds nothing else; a column of nothing at all is "empty"
+_INFERRED: Final[dict[Kind, tuple[str, ...]]] = {"text": ("string", "empty"), "flag": ("boolean", "empty")}
 Place = Callable[[int], str]
 
 __all__ = [
@@ -127,7 +129,7 @@ def canonical_frame(
 
 def _typed(frame: pd.DataFrame, spec: ColumnSpec, origin: str, place: Place) -> pd.Series:
     if spec.name not in frame.columns:
-        return _cast(pd.Series([spec.default] * len(frame), dtype=object), spec)
+        return _defaults(spec, len(frame))
     values = frame[spec.name].reset_index(drop=True)
     try:
         return _cast(values, spec)
@@ -142,6 +144,13 @@ def _typed(frame: pd.DataFrame, spec: ColumnSpec, origin: str, place: Place) -> 
         ) from None
 
 
+def _defaults(spec: ColumnSpec, n_rows: int) -> pd.Series:
+    value = np.nan if spec.default is None and spec.kind in ("number", "whole") else spec.default
+    kinds = {"number": "float64", "whole": "float64" if spec.optional else "int64", "flag": "bool"}
+    dtype = "object" if spec.optional and spec.kind == "flag" else kinds.get(spec.kind, "object")
+    return pd.Series(np.full(n_rows, value, dtype=dtype), dtype=dtype)
+
+
 def _first_bad_cell(values: pd.Series, spec: ColumnSpec) -> tuple[int, object]:
     for index, cell in enumerate(values):
         try:
@@ -154,11 +163,19 @@ def _first_bad_cell(values: pd.Series, spec: ColumnSpec) -> tuple[int, object]:
 def _cast(values: pd.Series, spec: ColumnSpec) -> pd.Series:
     """Return the cells as the column's type; raises ValueError where one is of another kind."""
     absent = values.isna()
+    if absent.all() and (spec.optional or not len(values)):
+        return _defaults(replace(spec, default=None) if spec.optional else spec, len(values))
     if not spec.optional and not spec.required and absent.any():
         values = values.astype(object).where(~absent, spec.default)
         absent = values.isna()
     if spec.kind in ("number", "whole"):
-        if values.dtype == object and values.map(lambda cell: isinstance(cell, bool)).any():
+        if values.dtype == object and pd.api.types.infer_dtype(values) in (
+            "boolean",
+            "mixed",
+            "mixed-integer",
+        ):
+            values = values.where(~values.map(lambda cell: isinstance(cell, bool)), "a truth value")
+        if values.dtype == bool:
             raise ValueError("a truth value among numbers")
         numbers = pd.to_numeric(values).astype("float64")
         if spec.kind == "number":
@@ -166,10 +183,9 @@ def _cast(values: pd.Series, spec: ColumnSpec) -> pd.Series:
         if not np.all(absent | (numbers == np.floor(numbers))) or (absent.any() and not spec.optional):
             raise ValueError("not whole")
         return numbers if spec.optional else numbers.astype("int64")
-    if spec.kind == "flag":
+    if spec.kind == "flag" and values.dtype != bool:
         values = values.map(lambda cell: _FLAGS.get(cell.casefold(), cell) if isinstance(cell, str) else cell)
-    expected = bool if spec.kind == "flag" else str
-    if not values[~absent].map(lambda cell: isinstance(cell, expected | np.bool_)).all():
+    if pd.api.types.infer_dtype(values, skipna=True) not in _INFERRED[spec.kind]:
         raise ValueError(f"not {spec.kind}")
     if spec.kind == "flag" and not spec.optional:
         return values.astype(bool)

@@ -260,3 +260,14 @@ def test_canonical_frames_fill_in_the_defaults_of_the_record() -> None:
     assert run_rows(frame) == [MeasuredRun(run_id="a", source="s", model="m", gpu="g")]
     assert frame["repeats"].dtype == "int64"
     assert frame["simulated"].dtype == bool
+
+
+def test_a_column_has_one_type_whether_it_was_given_or_filled_in() -> None:
+    base = pd.DataFrame({"run_id": ["a"], "source": ["s"], "model": ["m"], "gpu": ["g"]})
+    filled = canonical_frame(base, MeasuredRun)
+    given_back = canonical_frame(filled, MeasuredRun)
+    spelled = canonical_frame(
+        base.assign(status="ok", simulated="False", repeats="1", notes=None), MeasuredRun
+    )
+    assert filled.dtypes.to_dict() == given_back.dtypes.to_dict() == spelled.dtypes.to_dict()
+    assert canonical_frame(base[:0], MeasuredRun).dtypes.to_dict() == filled.dtypes.to_dict()

@@ -15,6 +15,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from llmco2.catalog.gpus import resolve_gpu
+from llmco2.catalog.models import resolve_model
+from llmco2.catalog.params import parameter_count
 from llmco2.data.importers.rows import describe, finish, need_columns, precision_of, weight_of_trust
 from llmco2.records.engines import resolve_engine
 
@@ -33,29 +36,9 @@ _SHARED: Final = (
     "latency_s",
 )
 _SHORT_WINDOW_RATIO = 1.25
-_USABLE_MEMORY = 0.92
-_MEMORY_BYTES: Final = {"A100-SXM4-40GB": 40e9, "H100-SXM5-80GB": 80e9, "GH200-96GB": 96e9}
-# (parameters in billions, key and value bytes per token at 16 bit = 4 × layers × KV heads × head width)
-_FOOTPRINTS: Final = {
-    "meta-llama/Llama-2-7b-hf": (6.74, 4 * 32 * 32 * 128),
-    "meta-llama/Llama-2-13b-hf": (13.02, 4 * 40 * 40 * 128),
-    "meta-llama/Llama-2-70b-hf": (68.98, 4 * 80 * 8 * 128),
-    "meta-llama/Meta-Llama-3-8B": (8.03, 4 * 32 * 8 * 128),
-    "meta-llama/Meta-Llama-3-70B": (70.55, 4 * 80 * 8 * 128),
-    "mistralai/Mistral-7B-v0.1": (7.24, 4 * 32 * 8 * 128),
-    "mistralai/Mistral-7B-Instruct-v0.3": (7.25, 4 * 32 * 8 * 128),
-    "mistralai/Mixtral-8x7B-v0.1": (46.7, 4 * 32 * 8 * 128),
-    "Qwen/Qwen2-7B": (7.62, 4 * 28 * 4 * 128),
-    "Qwen/Qwen2-72B": (72.7, 4 * 80 * 8 * 128),
-    "Qwen/Qwen1.5-7B": (7.72, 4 * 32 * 32 * 128),
-    "BAAI/Aquila-7B": (7.3, 4 * 32 * 32 * 128),
-    "bigscience/bloom-7b1": (7.07, 4 * 30 * 32 * 128),
-    "facebook/opt-6.7b": (6.66, 4 * 32 * 32 * 128),
-    "facebook/opt-13b": (12.85, 4 * 40 * 40 * 128),
-    "EleutherAI/gpt-j-6b": (6.05, 4 * 28 * 16 * 256),
-    "google/gemma-7b": (8.54, 4 * 28 * 16 * 256),
-    "Deci/DeciLM-7B": (7.04, 4 * 67 * 128),  # its 32 layers have 67 KV heads in all
-}
+_USABLE_MEMORY = 0.90  # the share that the engines take by default
+_GPUS: Final = ("A100-SXM4-40GB", "H100-SXM5-80GB", "GH200-96GB")
+_ELEMENT_BYTES = 2  # all of it ran in 16 bit
 _BASES: Final = {
     "huggyllama/llama-7b": "meta-llama/Llama-2-7b-hf",
     "huggyllama/llama-13b": "meta-llama/Llama-2-13b-hf",
@@ -63,12 +46,11 @@ _BASES: Final = {
 
 
 def fits(model: str, gpu: str, n_gpus: int, batch_size: float, context_tokens: float) -> bool:
-    """Return whether 16-bit weights and the KV cache at the last token fit the GPUs (unknown names: yes)."""
-    if model not in _FOOTPRINTS or gpu not in _MEMORY_BYTES:
-        return True
-    params_billion, kv_bytes_per_token = _FOOTPRINTS[model]
-    needed_bytes = params_billion * 2e9 + batch_size * context_tokens * kv_bytes_per_token
-    return needed_bytes <= _USABLE_MEMORY * _MEMORY_BYTES[gpu] * n_gpus
+    """Return whether 16-bit weights and the KV cache at the last token fit the GPUs."""
+    arch = resolve_model(model)
+    kv_per_token = 2 * arch.n_attention_layers * arch.n_kv_heads * arch.head_dim * _ELEMENT_BYTES
+    needed_bytes = parameter_count(arch) * _ELEMENT_BYTES + batch_size * context_tokens * kv_per_token
+    return needed_bytes <= _USABLE_MEMORY * resolve_gpu(gpu).memory_bytes * n_gpus
 
 
 def _fitting(raw: pd.DataFrame, model: pd.Series) -> pd.Series:
@@ -114,7 +96,7 @@ def convert_power(raw: pd.DataFrame) -> pd.DataFrame:
 def convert_latency(raw: pd.DataFrame) -> pd.DataFrame:
     """Return latencies without energy; the one-token runs are time to first token of the whole batch."""
     need_columns(raw, (*_SHARED, "phase"), LATENCY)
-    raw = raw[raw["gpu"].isin(_MEMORY_BYTES)]
+    raw = raw[raw["gpu"].isin(_GPUS)]
     model = raw["model_id"].replace(_BASES)
     keep = _fitting(raw, model)
     raw, model = raw[keep], model[keep]

@@ -153,8 +153,7 @@ def _merge_repeats(frame: pd.DataFrame) -> pd.DataFrame:
         latency_s=("latency_s", "median"), power_w=("power_w", "median"), repeats=("latency_s", "size")
     ).reset_index()
     merged["energy_j"] = merged["power_w"] * merged["latency_s"]
-    joined = pd.concat([frame[~repeated], canonical_frame(merged, KernelMeasurement)], ignore_index=True)
-    return canonical_frame(joined, KernelMeasurement)
+    return pd.concat([frame[~repeated], canonical_frame(merged, KernelMeasurement)], ignore_index=True)
 
 
 def empty() -> pd.DataFrame:
