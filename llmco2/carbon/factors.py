@@ -227,16 +227,21 @@ def resolve_factors(
     utilization: float | None = None,
     host_power_w_per_gpu: float | None = None,
     embodied_kgco2e_per_gpu: float | None = None,
+    gpu_memory_gib: float | None = None,
+    gpu_tdp_w: float | None = None,
 ) -> CarbonFactors:
     """Return the factors for ``gpu_id`` at ``zone``, what the caller gives replacing the tables' figures.
 
     Without a zone the world average stands in, with a range as wide as the countries are. A cloud region
     brings its provider's PUE; everything else takes the industry's average. ``carbon_intensity`` is in
-    gCO2e/kWh and wins over the zone; ``embodied_kgco2e_per_gpu`` includes the share of the server. Raise
+    gCO2e/kWh and wins over the zone; ``embodied_kgco2e_per_gpu`` includes the share of the server. Memory and
+    power limit choose the nearest card for a GPU that no table lists. Raise
     UnknownNameError for a zone nobody knows, RequestError for a factor that cannot be.
     """
     place = resolve_zone(zone) if zone is not None else None
-    gpu_embodied, server_embodied = _embodied(embodied_for(gpu_id), embodied_kgco2e_per_gpu)
+    gpu_embodied, server_embodied = _embodied(
+        embodied_for(gpu_id, memory_gb=gpu_memory_gib, tdp_w=gpu_tdp_w), embodied_kgco2e_per_gpu
+    )
     return CarbonFactors(
         carbon_intensity=_intensity(place, carbon_intensity),
         pue=_pue(place, pue),

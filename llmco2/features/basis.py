@@ -12,8 +12,9 @@ from llmco2.kernels.roofline import RooflineTimes, roofline_times
 from llmco2.kernels.slots import Phase
 
 
-def phase_basis(phase: Phase, deployments: DeploymentColumns, work: WorkloadColumns,
-                power_limit_w: Column | None = None) -> tuple[PhaseBasis, RooflineTimes]:  # fmt: skip
+def phase_basis(
+    phase: Phase, deployments: DeploymentColumns, work: WorkloadColumns, power_limit_w: Column | None = None
+) -> tuple[PhaseBasis, RooflineTimes]:
     """Return the basis and roofline of one phase; ``deployments`` and ``work`` row by row.
 
     ``power_limit_w`` is the board's limit per GPU where it is not the TDP.

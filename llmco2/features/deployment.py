@@ -1,13 +1,14 @@
-"""A deployment: one model on one kind of GPU under one engine, precision and parallelism, whatever the request's size.
+"""A deployment: one model on one kind of GPU under one engine, precision and parallelism, for any size.
 
-Invariant: a deployment is checked when it is made; requests differ from each other only in sizes and serving mode.
+Invariant: a deployment is checked when it is made; requests differ from each other only in sizes and
+serving mode.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass, field, fields
+from os import PathLike, fspath
 from typing import Final
 
 import numpy as np
@@ -15,9 +16,14 @@ from numpy.typing import NDArray
 
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.gpu import Gpu
-from llmco2.catalog.gpus import resolve_gpu
+from llmco2.catalog.gpus import load_gpus, resolve_gpu
 from llmco2.catalog.models import resolve_model
-from llmco2.catalog.precisions import Precision, compute_peak_flops_per_s, default_precision, resolve_precision
+from llmco2.catalog.precisions import (
+    Precision,
+    compute_peak_flops_per_s,
+    default_precision,
+    resolve_precision,
+)
 from llmco2.errors import RequestError, explain
 from llmco2.kernels.columns import Column, ShapeColumns, WorkloadColumns, shape_columns
 from llmco2.kernels.roofline import DeviceColumns
@@ -45,11 +51,14 @@ class Deployment:
     tensor_parallel: int
     expert_parallel: int
     pipeline_parallel: int
+    datasheet: Gpu | None = field(
+        default=None, hash=False
+    )  # the GPU's record where the catalog's is not meant
 
     @property
     def gpu(self) -> Gpu:
         """The GPU's record."""
-        return resolve_gpu(self.gpu_id)
+        return self.datasheet or load_gpus().get(self.gpu_id) or resolve_gpu(self.gpu_id)
 
     @property
     def shard_degree(self) -> int:
@@ -60,85 +69,145 @@ class Deployment:
 def request_deployment(request: InferenceRequest) -> Deployment:
     """Return the deployment of a request; errors as in :func:`resolve_deployment`."""
     return resolve_deployment(
-        request.model, request.gpu, request.tensor_parallel, request.pipeline_parallel, request.expert_parallel,
-        request.engine, request.precision, request.kv_precision,
-    )  # fmt: skip
+        request.model,
+        request.gpu,
+        request.tensor_parallel,
+        request.pipeline_parallel,
+        request.expert_parallel,
+        request.engine,
+        request.precision,
+        request.kv_precision,
+    )
 
 
-@lru_cache(maxsize=65536)
-def resolve_deployment(model: str, gpu: str, tensor_parallel: int, pipeline_parallel: int, expert_parallel: int,
-                       engine: str, precision: str, kv_precision: str) -> Deployment:  # fmt: skip
+def resolve_deployment(  # noqa: PLR0917 - the columns of a request, in their order
+    model: str,
+    gpu: str,
+    tensor_parallel: int,
+    pipeline_parallel: int,
+    expert_parallel: int,
+    engine: str,
+    precision: str,
+    kv_precision: str,
+) -> Deployment:
     """Resolve names and check that the parts go together.
 
     Raises:
         UnknownNameError: a model, GPU, engine or precision that is not known, with the nearest names.
+        FileFormatError: a damaged configuration or datasheet, where the model or GPU is given by its path.
         RequestError: a precision the GPU lacks, or parallelism that does not divide the model.
     """
-    architecture = resolve_model(model)
-    board = resolve_gpu(gpu)
-    chosen = default_precision(architecture, board) if precision == UNKNOWN else resolve_precision(precision)
-    compute_peak_flops_per_s(board, chosen)  # refuses what the GPU cannot compute
+    return assemble_deployment(
+        resolve_model(_name("model", model)),
+        resolve_gpu(_name("gpu", gpu)),
+        resolve_engine(_name("engine", engine)),
+        named_precision(_name("precision", precision)),
+        named_precision(_name("kv_precision", kv_precision)),
+        tensor_parallel=int(tensor_parallel),
+        pipeline_parallel=int(pipeline_parallel),
+        expert_parallel=int(expert_parallel),
+    )
+
+
+def assemble_deployment(
+    architecture: Architecture,
+    gpu: Gpu,
+    engine: str,
+    precision: Precision | None,
+    kv_precision: Precision | None,
+    *,
+    tensor_parallel: int,
+    pipeline_parallel: int,
+    expert_parallel: int,
+) -> Deployment:
+    """Return the deployment of records that are resolved; a precision of None is the engine's own choice.
+
+    Raises RequestError as :func:`resolve_deployment` does.
+    """
+    chosen = precision or default_precision(architecture, gpu)
+    compute_peak_flops_per_s(gpu, chosen)  # refuses what the GPU cannot compute
     deployment = Deployment(
         architecture=architecture,
-        gpu_id=gpu if board.gpu_id not in _catalog_ids() else board.gpu_id,
-        engine=resolve_engine(engine),
+        gpu_id=gpu.gpu_id,
+        engine=engine,
         precision=chosen,
         kv_bytes_per_element=_kv_bytes(kv_precision, chosen),
-        tensor_parallel=int(tensor_parallel),
-        expert_parallel=int(expert_parallel),
-        pipeline_parallel=int(pipeline_parallel),
+        tensor_parallel=tensor_parallel,
+        expert_parallel=expert_parallel,
+        pipeline_parallel=pipeline_parallel,
+        datasheet=None if load_gpus().get(gpu.gpu_id) == gpu else gpu,
     )
-    _check_parallelism(deployment)
+    reason = parallelism_error(deployment)
+    if reason:
+        raise RequestError(reason)
     return deployment
 
 
-def _catalog_ids() -> frozenset[str]:
-    from llmco2.catalog.gpus import load_gpus  # noqa: PLC0415
+def named_precision(name: str) -> Precision | None:
+    """Return the precision that ``name`` means; None where it is left to the engine."""
+    return None if name.strip().casefold() == UNKNOWN else resolve_precision(name)
 
-    return frozenset(load_gpus())
+
+def _name(what: str, value: object) -> str:
+    if isinstance(value, PathLike):
+        value = fspath(value)
+    if not isinstance(value, str):
+        raise RequestError(explain(f"{what} is not a name", got=repr(value), expected="text"))
+    return value
 
 
-def _kv_bytes(kv_precision: str, precision: Precision) -> float:
-    if kv_precision == UNKNOWN:
+def _kv_bytes(kv_precision: Precision | None, precision: Precision) -> float:
+    if kv_precision is None:
         return precision.kv_bytes_per_element
-    chosen = resolve_precision(kv_precision)
-    if chosen.name not in _KV_PRECISIONS:
+    if kv_precision.name not in _KV_PRECISIONS:
         raise RequestError(
-            explain("no engine caches keys and values so", got=chosen.name, expected=" ".join(_KV_PRECISIONS),
-                    remedy="leave --kv-precision out to use the activations' own")
-        )  # fmt: skip
-    return chosen.weight_bytes_per_element
+            explain(
+                "no engine caches keys and values so",
+                got=kv_precision.name,
+                expected=" ".join(_KV_PRECISIONS),
+                remedy="leave --kv-precision out to use the activations' own",
+            )
+        )
+    return kv_precision.weight_bytes_per_element
 
 
-def _check_parallelism(deployment: Deployment) -> None:
+def parallelism_error(deployment: Deployment) -> str:
+    """Return the line that says why the parallelism does not suit the model; empty where it does."""
     arch, degree = deployment.architecture, deployment.shard_degree
     if deployment.expert_parallel > 1 and not arch.n_moe_layers:
-        raise RequestError(
-            explain(f"{arch.model_id} has no experts to spread", got=f"expert_parallel {deployment.expert_parallel}",
-                    expected="1", remedy="use --tensor-parallel")
-        )  # fmt: skip
+        return explain(
+            f"{arch.model_id} has no experts to spread",
+            expected="1",
+            remedy="use --tensor-parallel",
+            got=f"expert_parallel {deployment.expert_parallel}",
+        )
     if degree % deployment.tensor_parallel or degree % deployment.expert_parallel:
-        raise RequestError(
-            explain("tensor_parallel and expert_parallel do not nest",
-                    got=f"{deployment.tensor_parallel} and {deployment.expert_parallel}",
-                    expected="one a multiple of the other")
-        )  # fmt: skip
+        return explain(
+            "tensor_parallel and expert_parallel do not nest",
+            expected="one a multiple of the other",
+            got=f"{deployment.tensor_parallel} and {deployment.expert_parallel}",
+        )
     if arch.n_moe_layers and arch.n_experts % deployment.expert_parallel:
-        raise RequestError(
-            explain(f"expert_parallel does not divide the {arch.n_experts} experts of {arch.model_id}",
-                    got=deployment.expert_parallel, expected=_divisors(arch.n_experts))
-        )  # fmt: skip
+        return explain(
+            f"expert_parallel does not divide the {arch.n_experts} experts of {arch.model_id}",
+            got=deployment.expert_parallel,
+            expected=_divisors(arch.n_experts),
+        )
     if arch.n_heads and arch.n_heads % degree:
-        raise RequestError(
-            explain(f"tensor_parallel does not divide the {arch.n_heads} attention heads of {arch.model_id}",
-                    got=degree, expected=_divisors(arch.n_heads))
-        )  # fmt: skip
+        axis = "tensor_parallel" if deployment.tensor_parallel == degree else "expert_parallel"
+        return explain(
+            f"{axis} does not divide the {arch.n_heads} attention heads of {arch.model_id}",
+            got=degree,
+            expected=_divisors(arch.n_heads),
+        )
     layers = max(arch.n_attention_layers + arch.n_recurrent_layers, 1)
     if deployment.pipeline_parallel > layers:
-        raise RequestError(
-            explain(f"more pipeline stages than the {layers} layers of {arch.model_id}",
-                    got=deployment.pipeline_parallel, expected=f"1 to {layers}")
-        )  # fmt: skip
+        return explain(
+            f"more pipeline stages than the {layers} layers of {arch.model_id}",
+            got=deployment.pipeline_parallel,
+            expected=f"1 to {layers}",
+        )
+    return ""
 
 
 def _divisors(number: int, limit: int = 64) -> str:
@@ -162,12 +231,15 @@ class DeploymentColumns:
 
     def take(self, index: NDArray[np.intp]) -> DeploymentColumns:
         """Return the rows ``index``, with repeats."""
-        own = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in {"shape", "device"}}
+        own = {
+            f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in {"shape", "device"}
+        }
         device = DeviceColumns(**{f.name: getattr(self.device, f.name)[index] for f in fields(DeviceColumns)})
         return DeploymentColumns(shape=self.shape.take(index), device=device, **own)
 
-    def workload(self, batch_size: Column, prompt_tokens: Column, output_tokens: Column,
-                 continuous: Column) -> WorkloadColumns:  # fmt: skip
+    def workload(
+        self, batch_size: Column, prompt_tokens: Column, output_tokens: Column, continuous: Column
+    ) -> WorkloadColumns:
         """Return the kernel counter's workload for requests of these sizes, one per row."""
         return WorkloadColumns(
             batch_size=batch_size,
@@ -197,15 +269,19 @@ def deployment_columns(deployments: Sequence[Deployment]) -> DeploymentColumns:
     return DeploymentColumns(
         shape=shape_columns([d.architecture for d in deployments]),
         device=_device_columns(deployments),
-        weight_bytes_per_element=column([s if p == "experts" else w for w, p, s in zip(narrow, parts, stream, strict=True)]),
+        weight_bytes_per_element=column(
+            [s if p == "experts" else w for w, p, s in zip(narrow, parts, stream, strict=True)]
+        ),
         expert_weight_bytes_per_element=column(narrow),
-        head_weight_bytes_per_element=column([w if p == "everything" else s for w, p, s in zip(narrow, parts, stream, strict=True)]),
+        head_weight_bytes_per_element=column(
+            [w if p == "everything" else s for w, p, s in zip(narrow, parts, stream, strict=True)]
+        ),
         activation_bytes_per_element=column(stream),
         kv_bytes_per_element=column([d.kv_bytes_per_element for d in deployments]),
         shard_degree=column([d.shard_degree for d in deployments]),
         expert_parallel=column([d.expert_parallel for d in deployments]),
         pipeline_parallel=column([d.pipeline_parallel for d in deployments]),
-    )  # fmt: skip
+    )
 
 
 def _device_columns(deployments: Sequence[Deployment]) -> DeviceColumns:
@@ -225,6 +301,13 @@ def _device_row(deployment: Deployment) -> tuple[float, ...]:
     link = gpu.interconnect_bytes_per_s if n_gpus <= GPUS_PER_NODE else INTER_NODE_BYTES_PER_S
     idle = gpu.idle_power_w if gpu.idle_power_w is not None else GENERIC_IDLE_SHARE * gpu.tdp_w
     return (
-        matmul, vector, gpu.memory_bandwidth_bytes_per_s, min(link, gpu.interconnect_bytes_per_s), gpu.memory_bytes,
-        gpu.l2_bytes or GENERIC_L2_BYTES, float(gpu.n_sms or GENERIC_SMS), gpu.tdp_w, idle,
-    )  # fmt: skip
+        matmul,
+        vector,
+        gpu.memory_bandwidth_bytes_per_s,
+        min(link, gpu.interconnect_bytes_per_s),
+        gpu.memory_bytes,
+        gpu.l2_bytes or GENERIC_L2_BYTES,
+        float(gpu.n_sms or GENERIC_SMS),
+        gpu.tdp_w,
+        idle,
+    )

@@ -1,7 +1,7 @@
 """Size-free descriptors of every kernel of a deployment: the node features of the graph network.
 
-Invariant: no descriptor depends on batch size, tokens or number of layers, and none names a GPU or a model; each
-means the same on any hardware (ratios to the ridge point, to the cache, to the number of SMs).
+Invariant: no descriptor depends on batch size, tokens or number of layers, and none names a GPU or a model;
+each means the same on any hardware (ratios to the ridge point, to the cache, to the number of SMs).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llmco2.kernels.roofline import arithmetic_intensity_flop_per_byte, ridge_po
 from llmco2.kernels.slots import KINDS, PHASES, SLOT_KINDS, Phase
 from llmco2.kernels.table import KernelTable, SlotArray
 
-# Reference requests at which roofline descriptors are taken, so that they do not depend on the request asked for.
+# Requests at which roofline descriptors are taken, so that they do not depend on the request asked for.
 REFERENCE_BATCH_SIZES: Final = (1.0, 32.0)
 REFERENCE_PROMPT_TOKENS: Final = 512.0
 TILE_WIDTH: Final = 128.0  # output columns of one thread block of a matrix product
@@ -85,7 +85,9 @@ def phase_graphs(phase: Phase, deployments: DeploymentColumns) -> PhaseGraphs:
         _log(deployments.kv_bytes_per_element / 2.0),
         _log(group) / 2.0,
     ]
-    stacked = np.stack([np.broadcast_to(c if c.ndim == 2 else c[:, None], present.shape) for c in columns], axis=-1)
+    stacked = np.stack(
+        [np.broadcast_to(c if c.ndim == 2 else c[:, None], present.shape) for c in columns], axis=-1
+    )
     features = np.where(present[:, :, None], np.clip(stacked, -_LIMIT, _LIMIT), 0.0)
     return PhaseGraphs(phase=phase, features=features.astype(np.float32), present=present)
 

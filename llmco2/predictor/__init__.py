@@ -1,1 +1,1 @@
-"""Predictions from shipped numbers, with numpy alone: checkpoint, network, intervals, domain, and the front door."""
+"""Predictions from shipped numbers, with numpy alone: checkpoint, network, intervals, domain, front door."""

@@ -6,25 +6,20 @@ Invariant: lower bound ≤ interval low ≤ energy ≤ interval high ≤ upper b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmco2.catalog.params import parameter_count
-from llmco2.errors import explain
+from llmco2.carbon import CarbonFactors, resolve_factors
 from llmco2.features.deployment import Deployment
 from llmco2.kernels.columns import Column
 from llmco2.predictor.checkpoint import Checkpoint
 from llmco2.predictor.columns import PhaseColumns, PredictionColumns, SizeColumns, predict_columns
 from llmco2.predictor.domain import deployment_notes, size_note, size_outside
+from llmco2.predictor.fit import memory_verdicts
 from llmco2.predictor.intervals import LogQuantiles, log_quantiles
-
-# Engines that page their KV cache: a batch too large for it waits in turns instead of failing.
-PAGING_ENGINES: Final = frozenset(
-    {"vllm", "vllm-0.5", "vllm-0.11", "vllm-speculative", "sglang", "tgi", "tensorrt-llm", "deepspeed-mii",
-     "splitwise-server"}
-)  # fmt: skip
+from llmco2.units import BYTES_PER_GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,21 +49,32 @@ class Answer:
     errors: list[str]  # empty where answered
 
 
-def answer_requests(checkpoint: Checkpoint, deployments: list[Deployment], sizes: SizeColumns, *,
-                    scales: dict[str, float] | None = None, width_scale: float = 1.0) -> Answer:  # fmt: skip
+def answer_requests(
+    checkpoint: Checkpoint,
+    deployments: list[Deployment],
+    sizes: SizeColumns,
+    *,
+    scales: dict[str, float] | None = None,
+    width_scale: float = 1.0,
+) -> Answer:
     """Return the answers; ``scales`` and ``width_scale`` come from a calibration."""
     prediction = predict_columns(checkpoint, deployments, sizes, scales)
     ends = log_quantiles(checkpoint.intervals, checkpoint.domain, deployments, sizes.deployment)
     ends = LogQuantiles(low=ends.low * width_scale, high=ends.high * width_scale)
     wider = LogQuantiles(
-        low=ends.low * checkpoint.intervals["phase_factor"], high=ends.high * checkpoint.intervals["phase_factor"]
+        low=ends.low * checkpoint.intervals["phase_factor"],
+        high=ends.high * checkpoint.intervals["phase_factor"],
     )
     prefill = _phase_answer(prediction.prefill, prediction.power_limit_w, wider)
     decode = _phase_answer(prediction.decode, prediction.power_limit_w, wider)
     steps = prediction.steps
     tpot = np.divide(decode.time_s, steps, out=np.zeros_like(steps), where=steps > 0.0)
     waiting = np.where(sizes.continuous > 0, tpot, 0.0)  # an arriving prompt waits for the step that runs
-    in_domain, notes = _verdicts(checkpoint, deployments, sizes)
+    notes = _notes(checkpoint, deployments, sizes)
+    errors = [""] * len(notes)
+    for row, verdict in memory_verdicts(deployments, sizes, prediction).items():
+        errors[row] = verdict.error
+        notes[row] = (*notes[row], *verdict.notes)
     return Answer(
         prefill=prefill,
         decode=decode,
@@ -76,10 +82,17 @@ def answer_requests(checkpoint: Checkpoint, deployments: list[Deployment], sizes
         ttft_s=prefill.time_s / prediction.prefill_passes + waiting,
         tpot_s=tpot,
         prediction=prediction,
-        in_domain=in_domain,
+        in_domain=np.array([not row for row in notes], dtype=bool),
         notes=notes,
-        errors=_memory_errors(deployments, sizes, prediction, notes, in_domain),
+        errors=errors,
     )
+
+
+def deployment_factors(deployment: Deployment, **carbon: Any) -> CarbonFactors:
+    """Return the carbon factors of a deployment's GPU; ``carbon`` as in ``llmco2.carbon.resolve_factors``."""
+    gpu = deployment.gpu
+    memory_gib = gpu.memory_bytes / BYTES_PER_GIB
+    return resolve_factors(deployment.gpu_id, gpu_memory_gib=memory_gib, gpu_tdp_w=gpu.tdp_w, **carbon)
 
 
 def _phase_answer(phase: PhaseColumns, power_limit_w: Column, ends: LogQuantiles) -> PhaseAnswer:
@@ -109,48 +122,15 @@ def _total_answer(prefill: PhaseAnswer, decode: PhaseAnswer, ends: LogQuantiles)
     )
 
 
-def _verdicts(checkpoint: Checkpoint, deployments: list[Deployment],
-              sizes: SizeColumns) -> tuple[NDArray[np.bool_], list[tuple[str, ...]]]:  # fmt: skip
+def _notes(
+    checkpoint: Checkpoint, deployments: list[Deployment], sizes: SizeColumns
+) -> list[tuple[str, ...]]:
+    """Return what of each request lies outside the domain."""
     domain = checkpoint.domain
     fixed = [deployment_notes(domain, d) for d in deployments]
-    notes = [fixed[i] for i in sizes.deployment]
+    notes = [fixed[i] for i in sizes.deployment.tolist()]
     named = {name: getattr(sizes, name) for name in ("batch_size", "prompt_tokens", "output_tokens")}
     for name, outside in size_outside(domain, named).items():
         for row in np.flatnonzero(outside):
             notes[row] = (*notes[row], size_note(domain, name, named[name][row]))
-    return np.array([not row for row in notes], dtype=bool), notes
-
-
-def _memory_errors(deployments: list[Deployment], sizes: SizeColumns, prediction: PredictionColumns,
-                   notes: list[tuple[str, ...]], in_domain: NDArray[np.bool_]) -> list[str]:  # fmt: skip
-    """Return one line for each request that does not fit; a paging engine's full cache is a note instead."""
-    errors = [""] * len(notes)
-    need, available = prediction.memory, prediction.memory_available_bytes
-    one_sequence = need.weights_bytes + need.workspace_bytes + need.kv_cache_bytes / sizes.batch_size
-    for row in np.flatnonzero(need.total_bytes > available):
-        deployment = deployments[sizes.deployment[row]]
-        missing = need.total_bytes[row] - available[row]
-        if deployment.engine in PAGING_ENGINES and one_sequence[row] <= available[row]:
-            notes[row] = (*notes[row], f"KV cache of the batch exceeds GPU memory by {missing / 1e9:.3g} GB, "
-                          "so the engine would run it in turns")  # fmt: skip
-            in_domain[row] = False
-            continue
-        errors[row] = does_not_fit(deployment, need.total_bytes[row], available[row],
-                                   need.weights_bytes[row], need.kv_cache_bytes[row])  # fmt: skip
-    return errors
-
-
-def does_not_fit(deployment: Deployment, needed: float, available: float, weights: float, cache: float) -> str:
-    """Return the line that says what is missing on each GPU and what would fit."""
-    arch, degree = deployment.architecture, deployment.shard_degree
-    heads = arch.n_heads or 1
-    fixed = needed - weights - cache
-    fitting = [n for n in range(degree + 1, 65) if heads % n == 0 and fixed + (weights + cache) * degree / n <= available]
-    billions = parameter_count(arch) / 1e9
-    remedy = f"tensor_parallel {fitting[0]} would fit" if fitting else "use a smaller batch, precision or model"
-    return explain(
-        f"{arch.model_id} ({billions:.3g}B, {deployment.precision.name}) does not fit {deployment.gpu_id}",
-        got=f"{needed / 1e9:.4g} GB a GPU (weights {weights / 1e9:.4g}, KV cache {cache / 1e9:.4g})",
-        expected=f"at most {available / 1e9:.4g} GB, so {(needed - available) / 1e9:.3g} GB are missing",
-        remedy=remedy,
-    )  # fmt: skip
+    return notes

@@ -1,6 +1,7 @@
 """The front door: one request in, a footprint out; or a table in, a table out.
 
-Invariant: both go through :mod:`llmco2.predictor.answer`, so a table of one request answers as the single call does.
+Invariant: both go through :mod:`llmco2.predictor.answer`, so a table of one request answers as the single
+call does.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from llmco2.carbon import footprint_carbon, resolve_factors
-from llmco2.catalog.precisions import resolve_precision
+from llmco2.carbon import footprint_carbon
 from llmco2.errors import DoesNotFitError
-from llmco2.features.deployment import Deployment, request_deployment
-from llmco2.predictor.answer import PhaseAnswer, answer_requests
+from llmco2.features.deployment import Deployment, named_precision, request_deployment
+from llmco2.predictor.answer import PhaseAnswer, answer_requests, deployment_factors
 from llmco2.predictor.calibration import load_calibration
 from llmco2.predictor.checkpoint import load_checkpoint
 from llmco2.predictor.columns import SizeColumns
@@ -31,12 +31,28 @@ if TYPE_CHECKING:
 _SIXTEEN_BIT_BYTES: Final = 2.0
 
 
-def predict(*, model: str, gpu: str, tensor_parallel: int = 1, pipeline_parallel: int = 1, expert_parallel: int = 1,
-            engine: str = UNKNOWN, precision: str = UNKNOWN, kv_precision: str = UNKNOWN, batch_size: float = 1,
-            prompt_tokens: float = DEFAULT_PROMPT_TOKENS, output_tokens: float = DEFAULT_OUTPUT_TOKENS,
-            serving: str = "static", zone: str | None = None, carbon_intensity_gco2e_per_kwh: float | None = None,
-            pue: float | None = None, lifetime_years: float | None = None, utilization: float | None = None,
-            calibration: str | None = None, checkpoint: str | None = None) -> Footprint:  # fmt: skip
+def predict(
+    *,
+    model: str,
+    gpu: str,
+    tensor_parallel: int = 1,
+    pipeline_parallel: int = 1,
+    expert_parallel: int = 1,
+    engine: str = UNKNOWN,
+    precision: str = UNKNOWN,
+    kv_precision: str = UNKNOWN,
+    batch_size: float = 1,
+    prompt_tokens: float = DEFAULT_PROMPT_TOKENS,
+    output_tokens: float = DEFAULT_OUTPUT_TOKENS,
+    serving: str = "static",
+    zone: str | None = None,
+    carbon_intensity_gco2e_per_kwh: float | None = None,
+    pue: float | None = None,
+    lifetime_years: float | None = None,
+    utilization: float | None = None,
+    calibration: str | None = None,
+    checkpoint: str | None = None,
+) -> Footprint:
     """Return the energy, time and carbon of one batch of requests, before it runs.
 
     Args:
@@ -67,37 +83,67 @@ def predict(*, model: str, gpu: str, tensor_parallel: int = 1, pipeline_parallel
         CheckpointError: a damaged or foreign checkpoint.
     """
     request = InferenceRequest(
-        model=model, gpu=gpu, tensor_parallel=tensor_parallel, pipeline_parallel=pipeline_parallel,
-        expert_parallel=expert_parallel, engine=engine, precision=precision, kv_precision=kv_precision,
-        batch_size=batch_size, prompt_tokens=prompt_tokens, output_tokens=output_tokens, serving=serving,
-    )  # fmt: skip
+        model=model,
+        gpu=gpu,
+        tensor_parallel=tensor_parallel,
+        pipeline_parallel=pipeline_parallel,
+        expert_parallel=expert_parallel,
+        engine=engine,
+        precision=precision,
+        kv_precision=kv_precision,
+        batch_size=batch_size,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        serving=serving,
+    )
     deployment = request_deployment(request)
     numbers = load_checkpoint(checkpoint)
     fitted = load_calibration(calibration, deployment.gpu_id, deployment.engine)
     one = np.ones(1)
     sizes = SizeColumns(
-        deployment=np.zeros(1, dtype=np.intp), batch_size=batch_size * one, prompt_tokens=prompt_tokens * one,
-        output_tokens=output_tokens * one, continuous=float(serving == "continuous") * one,
-    )  # fmt: skip
-    answer = answer_requests(numbers, [deployment], sizes, scales=fitted.scales, width_scale=fitted.width_scale)
+        deployment=np.zeros(1, dtype=np.intp),
+        batch_size=batch_size * one,
+        prompt_tokens=prompt_tokens * one,
+        output_tokens=output_tokens * one,
+        continuous=float(serving == "continuous") * one,
+    )
+    answer = answer_requests(
+        numbers, [deployment], sizes, scales=fitted.scales, width_scale=fitted.width_scale
+    )
     if answer.errors[0]:
         raise DoesNotFitError(answer.errors[0])
-    factors = resolve_factors(
-        deployment.gpu_id, zone=zone, carbon_intensity=carbon_intensity_gco2e_per_kwh, pue=pue,
-        lifetime_years=lifetime_years, utilization=utilization,
-    )  # fmt: skip
+    factors = deployment_factors(
+        deployment,
+        zone=zone,
+        carbon_intensity=carbon_intensity_gco2e_per_kwh,
+        pue=pue,
+        lifetime_years=lifetime_years,
+        utilization=utilization,
+    )
     total = _phase_energy(answer.total)
     carbon = footprint_carbon(
-        total.energy_j, total.time_s, request.n_gpus, factors,
-        total.energy_interval_j.low, total.energy_interval_j.high,
-    )  # fmt: skip
+        total.energy_j,
+        total.time_s,
+        request.n_gpus,
+        factors,
+        total.energy_interval_j.low,
+        total.energy_interval_j.high,
+    )
     tokens_out = batch_size * output_tokens
     resolved = InferenceRequest(
-        model=deployment.architecture.model_id, gpu=deployment.gpu_id, tensor_parallel=tensor_parallel,
-        pipeline_parallel=pipeline_parallel, expert_parallel=expert_parallel, engine=deployment.engine,
-        precision=deployment.precision.name, kv_precision=_kv_name(kv_precision, deployment), batch_size=batch_size,
-        prompt_tokens=prompt_tokens, output_tokens=output_tokens, serving=serving,
-    )  # fmt: skip
+        model=deployment.architecture.model_id,
+        gpu=deployment.gpu_id,
+        tensor_parallel=tensor_parallel,
+        pipeline_parallel=pipeline_parallel,
+        expert_parallel=expert_parallel,
+        engine=deployment.engine,
+        precision=deployment.precision.name,
+        kv_precision=_kv_name(kv_precision, deployment),
+        batch_size=batch_size,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        serving=serving,
+    )
     return Footprint(
         request=resolved,
         n_gpus=request.n_gpus,
@@ -118,26 +164,41 @@ def predict(*, model: str, gpu: str, tensor_parallel: int = 1, pipeline_parallel
     )
 
 
-def predict_frame(requests: pd.DataFrame, *, zone: str | None = None,
-                  carbon_intensity_gco2e_per_kwh: float | None = None, pue: float | None = None,
-                  lifetime_years: float | None = None, utilization: float | None = None,
-                  calibration: str | None = None, checkpoint: str | None = None) -> pd.DataFrame:  # fmt: skip
+def predict_frame(
+    requests: pd.DataFrame,
+    *,
+    zone: str | None = None,
+    carbon_intensity_gco2e_per_kwh: float | None = None,
+    pue: float | None = None,
+    lifetime_years: float | None = None,
+    utilization: float | None = None,
+    calibration: str | None = None,
+    checkpoint: str | None = None,
+) -> pd.DataFrame:
     """Return ``requests`` with the answer's columns added, one row a request, in their order.
 
-    Only the columns ``model`` and ``gpu`` are required. A row that cannot be answered carries its ``error`` and no
-    numbers; the others are answered. Arguments and errors otherwise as in :func:`predict`.
+    Only the columns ``model`` and ``gpu`` are required; an empty cell takes the default. A row that cannot be
+    answered carries its ``error`` and no numbers; the others are answered. Arguments and errors otherwise as
+    in :func:`predict`.
     """
     from llmco2.predictor.frame import answer_frame  # noqa: PLC0415 - pandas, which one request does without
 
     return answer_frame(
-        requests, zone=zone, carbon_intensity=carbon_intensity_gco2e_per_kwh, pue=pue,
-        lifetime_years=lifetime_years, utilization=utilization, calibration=calibration, checkpoint=checkpoint,
-    )  # fmt: skip
+        requests,
+        zone=zone,
+        carbon_intensity=carbon_intensity_gco2e_per_kwh,
+        pue=pue,
+        lifetime_years=lifetime_years,
+        utilization=utilization,
+        calibration=calibration,
+        checkpoint=checkpoint,
+    )
 
 
 def _kv_name(asked: str, deployment: Deployment) -> str:
-    if asked != UNKNOWN:
-        return resolve_precision(asked).name
+    chosen = named_precision(asked)
+    if chosen is not None:
+        return chosen.name
     if deployment.kv_bytes_per_element > _SIXTEEN_BIT_BYTES:
         return "fp32"
     return "bf16" if "bf16" in deployment.gpu.peak_flops_per_s else "fp16"

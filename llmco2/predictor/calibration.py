@@ -1,13 +1,12 @@
 """A calibration: physical factors fitted to a few runs of one's own, applied to one board and engine.
 
-Invariant: a calibration multiplies coefficients and narrows or widens intervals; it never replaces the model, and
-applies only to the board and engine it was fitted on.
+Invariant: a calibration multiplies coefficients and narrows or widens intervals; it never replaces the
+model, and applies only to the board and engine it was fitted on.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from llmco2.errors import FileFormatError, explain
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
+from llmco2.predictor.checkpoint import FileVersion, file_version
 
 FORMAT: Final = "llmco2-calibration"
 FORMAT_VERSION: Final = 1
@@ -30,48 +30,60 @@ class Calibration:
     notes: tuple[str, ...] = ()
 
 
+_NONE: Final = Calibration()
+
+
 def load_calibration(path: str | None, gpu_id: str, engine: str) -> Calibration:
     """Return the calibration for a board and engine; one without effect where there is none for them.
 
     Raises FileFormatError, one line, for a missing, damaged or foreign file.
     """
     if path is None:
-        return Calibration()
-    table = _read(str(path))
-    entry = table.get(f"{gpu_id}|{engine}")
-    if entry is None:
-        fitted = ", ".join(key.replace("|", " under ") for key in table)
-        return Calibration(notes=(f"the calibration is for {fitted}, so it was not used",))
-    return entry
+        return _NONE
+    entries, elsewhere = _load(str(path), file_version(Path(path)))
+    return entries.get((gpu_id, engine), elsewhere)
 
 
 @lru_cache(maxsize=8)
-def _read(path: str) -> dict[str, Calibration]:
-    what = f"{path} is no calibration"
-    remedy = "write one with llmco2 calibrate"
+def _load(path: str, _version: FileVersion) -> tuple[dict[tuple[str, str], Calibration], Calibration]:
+    """Return the calibrations by board and engine, and the one for all others, which only says so."""
+    what, remedy = f"{path} is no calibration", "write one with llmco2 calibrate"
     try:
         text: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(explain(what, got=str(error), remedy=remedy)) from error
-    if not isinstance(text, dict) or text.get("format") != FORMAT or text.get("format_version") != FORMAT_VERSION:
+    if (
+        not isinstance(text, dict)
+        or text.get("format") != FORMAT
+        or text.get("format_version") != FORMAT_VERSION
+    ):
         raise FileFormatError(explain(what, expected=f"format {FORMAT!r} {FORMAT_VERSION}", remedy=remedy))
     entries = text.get("entries")
-    if not isinstance(entries, list) or not entries:
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise FileFormatError(explain(what, expected="a list of entries", remedy=remedy))
-    return {f"{entry.get('gpu')}|{entry.get('engine')}": _entry(entry, what, remedy) for entry in entries}
+    table = {
+        (str(entry.get("gpu")), str(entry.get("engine"))): _entry(entry, what, remedy) for entry in entries
+    }
+    fitted = ", ".join(f"{gpu} under {engine}" for gpu, engine in table)
+    return table, Calibration(notes=(f"the calibration is for {fitted}, so it was not used",))
 
 
 def _entry(entry: dict[str, Any], what: str, remedy: str) -> Calibration:
     known = {*SLOT_COEFFICIENTS, *PHASE_COEFFICIENTS}
+    for key in ("gpu", "engine"):
+        if not isinstance(entry.get(key), str):
+            raise FileFormatError(
+                explain(what, got=f"{key} {entry.get(key)!r}", expected="a name", remedy=remedy)
+            )
     scales = entry.get("scales")
     if not isinstance(scales, dict) or not set(scales) <= known:
         raise FileFormatError(explain(what, expected="scales of known coefficients", remedy=remedy))
     for name, value in {**scales, "width_scale": entry.get("width_scale", 1.0)}.items():
-        good = isinstance(value, int | float) and math.isfinite(value) and _SCALE_RANGE[0] <= value <= _SCALE_RANGE[1]
-        if not good:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not _SCALE_RANGE[0] <= value <= _SCALE_RANGE[1]:
             expected = f"{_SCALE_RANGE[0]} to {_SCALE_RANGE[1]}"
             raise FileFormatError(explain(what, got=f"{name} {value!r}", expected=expected, remedy=remedy))
-    runs = entry.get("n_runs", "some")
+    runs = entry["n_runs"] if isinstance(entry.get("n_runs"), int) else "some"
     return Calibration(
         scales={name: float(value) for name, value in scales.items()},
         width_scale=float(entry.get("width_scale", 1.0)),

@@ -1,15 +1,17 @@
 """A checkpoint: arrays in an ``.npz`` and everything else in the ``.json`` beside it.
 
 Invariant: a checkpoint holds numbers and text only and nothing in it is ever executed (arrays load with
-``allow_pickle=False``). Both files must agree by SHA-256, name the features they were trained on, and be of this
-format version, or they are refused.
+``allow_pickle=False``). Both files must agree by SHA-256, name the features they were trained on, and be of
+this format version, or they are refused.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,11 +24,23 @@ from llmco2.errors import CheckpointError, explain
 from llmco2.features.descriptors import NODE_FEATURES
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.kernels.slots import SLOTS
+from llmco2.predictor.contents import arrays_error, metadata_error
 from llmco2.resources import checkpoint_dir
 
 FORMAT: Final = "llmco2-checkpoint"
 FORMAT_VERSION: Final = 1
-_REQUIRED: Final = ("format", "format_version", "name", "sha256", "network", "vocabulary", "intervals", "domain")
+_LARGEST_BYTES: Final = 64_000_000  # unpacked; shipped ones have under a hundredth of it
+_REMEDY: Final = "give the .json of a checkpoint that llmco2 train wrote"
+_REQUIRED: Final = (
+    "format",
+    "format_version",
+    "name",
+    "sha256",
+    "network",
+    "vocabulary",
+    "intervals",
+    "domain",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,34 +57,46 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, Any]) -> None:
-    """Write ``path`` (``.json``) and the arrays beside it (``.npz``); ``metadata`` needs the required keys."""
+    """Write ``path`` (``.json``) and the arrays beside it (``.npz``); ``metadata`` has the required keys."""
     numbers = path.with_suffix(".npz")
     numbers.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(numbers, allow_pickle=False, **arrays)
+    floats: dict[str, Any] = {name: np.asarray(values, np.float32) for name, values in arrays.items()}
+    np.savez_compressed(numbers, **floats)
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": path.stem, "sha256": _sha256(numbers)}
     path.write_text(json.dumps({**head, **metadata}, indent=1, sort_keys=False) + "\n", encoding="utf-8")
 
 
-@lru_cache(maxsize=8)
+FileVersion = tuple[int, int]  # modification time (ns) and size (bytes)
+
+
+def file_version(path: Path) -> FileVersion:
+    """Return what changes when a file is written anew, so that what was read of it is not kept too long."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # reading it will say why
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
 def load_checkpoint(path: str | None = None) -> Checkpoint:
     """Return the checkpoint at ``path`` (its ``.json``), or the one that ships.
 
     Raises CheckpointError for a missing, damaged or foreign file, or one of another version or feature set.
     """
     head = Path(path) if path else checkpoint_dir() / "default.json"
+    return _load(head, file_version(head), file_version(head.with_suffix(".npz")))
+
+
+@lru_cache(maxsize=8)
+def _load(head: Path, _head_version: FileVersion, _numbers_version: FileVersion) -> Checkpoint:
     metadata = _read_metadata(head)
     numbers = head.with_suffix(".npz")
-    try:
-        digest = _sha256(numbers)
-        if digest != metadata["sha256"]:
-            raise CheckpointError(
-                explain(f"{numbers} is damaged", got=f"SHA-256 {digest[:12]}…",
-                        expected=f"{str(metadata['sha256'])[:12]}…", remedy="restore the file or train again")
-            )  # fmt: skip
-        with np.load(numbers, allow_pickle=False) as archive:
-            arrays = {name: archive[name].astype(np.float32) for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise CheckpointError(explain(f"{numbers} cannot be read", got=str(error))) from error
+    arrays = _read_arrays(numbers, str(metadata["sha256"]))
+    reason = arrays_error(arrays, metadata)
+    if reason:
+        raise CheckpointError(
+            explain(f"{numbers} does not belong to {head.name}", got=reason, remedy=_REMEDY)
+        )
     return Checkpoint(
         name=str(metadata["name"]),
         arrays=arrays,
@@ -80,6 +106,44 @@ def load_checkpoint(path: str | None = None) -> Checkpoint:
         domain=metadata["domain"],
         metadata=metadata,
     )
+
+
+def _read_arrays(numbers: Path, sha256: str) -> dict[str, NDArray[np.float32]]:
+    try:
+        content = numbers.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != sha256:
+            raise CheckpointError(
+                explain(
+                    f"{numbers} is damaged",
+                    got=f"SHA-256 {digest[:12]}…",
+                    expected=f"{sha256[:12]}…",
+                    remedy="restore the file or train again",
+                )
+            )
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > _LARGEST_BYTES:
+                raise ValueError(f"{unpacked:,} bytes unpacked, more than any checkpoint has")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: _floats(arrays[name]) for name in arrays.files}
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise CheckpointError(explain(f"{numbers} cannot be read", got=str(error), remedy=_REMEDY)) from error
+
+
+def _floats(values: NDArray[Any]) -> NDArray[np.float32]:
+    if values.dtype.kind != "f":
+        raise ValueError(f"an array of {values.dtype} where numbers are due")
+    return values.astype(np.float32)
 
 
 def network_description(hidden_dim: int, n_rounds: int, correction_limit: float) -> dict[str, Any]:
@@ -96,29 +160,41 @@ def network_description(hidden_dim: int, n_rounds: int, correction_limit: float)
 
 
 def _read_metadata(head: Path) -> dict[str, Any]:
-    remedy = "give the .json of a checkpoint that llmco2 train wrote"
     try:
         metadata = json.loads(head.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(explain("no such checkpoint", got=str(head), remedy=remedy)) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(explain(f"{head} is no checkpoint", got=str(error), remedy=remedy)) from error
+        raise CheckpointError(explain("no such checkpoint", got=str(head), remedy=_REMEDY)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(explain(f"{head} is no checkpoint", got=str(error), remedy=_REMEDY)) from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise CheckpointError(explain(f"{head} is no checkpoint", expected=f"format {FORMAT!r}", remedy=remedy))
+        raise CheckpointError(
+            explain(f"{head} is no checkpoint", expected=f"format {FORMAT!r}", remedy=_REMEDY)
+        )
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            explain(
+                f"{head} is of another format",
+                got=repr(metadata.get("format_version")),
+                expected=FORMAT_VERSION,
+                remedy="train again with this version of llmco2",
+            )
+        )
     missing = [key for key in _REQUIRED if key not in metadata]
     if missing:
-        raise CheckpointError(explain(f"{head} is incomplete", expected=", ".join(missing), remedy=remedy))
-    if metadata["format_version"] != FORMAT_VERSION:
-        raise CheckpointError(
-            explain(f"{head} is of another format", got=metadata["format_version"], expected=FORMAT_VERSION,
-                    remedy="train again with this version of llmco2")
-        )  # fmt: skip
+        raise CheckpointError(explain(f"{head} is incomplete", expected=", ".join(missing), remedy=_REMEDY))
+    reason = metadata_error(metadata)
+    if reason:
+        raise CheckpointError(explain(f"{head} is damaged", got=reason, remedy=_REMEDY))
     found = metadata["network"]
-    expected = network_description(found.get("hidden_dim"), found.get("n_rounds"), found.get("correction_limit"))
+    expected = network_description(found["hidden_dim"], found["n_rounds"], found["correction_limit"])
     differing = [key for key, value in expected.items() if found.get(key) != value]
     if differing:
         raise CheckpointError(
-            explain(f"{head} was trained on other inputs", got=differing[0], remedy="train again with this version")
+            explain(
+                f"{head} was trained on other inputs",
+                got=f"other {differing[0]}",
+                remedy="train again with this version of llmco2",
+            )
         )
     return metadata
 

@@ -1,6 +1,7 @@
 """Predictions for many requests at once: energies, times and bounds as columns.
 
-Invariant: this is the only place that turns sizes into joules for an answer; a single request is a table of one.
+Invariant: this is the only place that turns sizes into joules for an answer; a single request is a table of
+one.
 """
 
 from __future__ import annotations
@@ -69,8 +70,12 @@ class PredictionColumns:
         return self.prefill.time_s + self.decode.time_s
 
 
-def predict_columns(checkpoint: Checkpoint, deployments: list[Deployment], sizes: SizeColumns,
-                    scales: dict[str, float] | None = None) -> PredictionColumns:  # fmt: skip
+def predict_columns(
+    checkpoint: Checkpoint,
+    deployments: list[Deployment],
+    sizes: SizeColumns,
+    scales: dict[str, float] | None = None,
+) -> PredictionColumns:
     """Return the predictions of all requests.
 
     ``scales`` multiplies coefficients by name (a calibration); the physical ranges still hold.
@@ -102,7 +107,10 @@ def _phase_columns(basis: PhaseBasis, learned: PhaseCoefficients) -> PhaseColumn
     answer = phase_readout(np, basis, learned.slot, learned.phase)
     least = phase_readout(np, basis, _LEAST_SLOT, _LEAST_PHASE)
     return PhaseColumns(
-        energy_j=answer.energy_j, time_s=answer.time_s, least_energy_j=least.energy_j, least_time_s=least.time_s
+        energy_j=answer.energy_j,
+        time_s=answer.time_s,
+        least_energy_j=least.energy_j,
+        least_time_s=least.time_s,
     )
 
 
@@ -116,4 +124,3 @@ def _scaled(values: PhaseCoefficients, scales: dict[str, float]) -> PhaseCoeffic
     return PhaseCoefficients(
         slot=one(SLOT_COEFFICIENTS, values.slot), phase=one(PHASE_COEFFICIENTS, values.phase)
     )
-

@@ -31,7 +31,9 @@ def deployment_notes(domain: dict[str, Any], deployment: Deployment) -> tuple[st
         notes.append(f"engine {deployment.engine} was not measured, an average engine answers")
     if deployment.precision.name not in domain["precisions"]:
         notes.append(f"precision {deployment.precision.name} was not measured")
-    notes += [f"{name} was not measured" for name in sorted(mechanisms(deployment) - set(domain["mechanisms"]))]
+    notes += [
+        f"{name} was not measured" for name in sorted(mechanisms(deployment) - set(domain["mechanisms"]))
+    ]
     low, high = domain["ranges"]["parameters"]
     count = parameter_count(arch)
     if not low / _SLACK <= count <= high * _SLACK:

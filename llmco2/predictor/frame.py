@@ -1,11 +1,13 @@
 """A table of requests in, the same table with answers out, fast.
 
-Invariant: rows are answered independently: a bad row carries its one-line error and leaves the others alone. Work is
-done once per distinct deployment and in chunks that fit a cache, so tens of thousands of rows a second are answered.
+Invariant: rows are answered independently: a bad row carries its one-line error and leaves the others
+alone. Work is done once per distinct deployment and in chunks that fit a cache, so tens of thousands of
+rows a second are answered.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,199 +15,201 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmco2.carbon import CarbonFactors, carbon_columns, resolve_factors
-from llmco2.errors import InputError, explain, nearest_names
-from llmco2.features.deployment import Deployment, resolve_deployment
-from llmco2.predictor.answer import Answer, answer_requests
-from llmco2.predictor.calibration import load_calibration
+from llmco2.catalog.gpus import load_gpus, resolve_gpu
+from llmco2.catalog.models import resolve_model
+from llmco2.errors import InputError
+from llmco2.features.deployment import Deployment, assemble_deployment, named_precision
+from llmco2.predictor.answer import Answer, answer_requests, deployment_factors
+from llmco2.predictor.calibration import Calibration, load_calibration
 from llmco2.predictor.checkpoint import Checkpoint, load_checkpoint
 from llmco2.predictor.columns import SizeColumns
-from llmco2.records.columns import ANSWER_COLUMNS, REQUIRED_COLUMNS
-from llmco2.records.request import REQUEST_COLUMNS, InferenceRequest
+from llmco2.predictor.request_table import DEFAULTS, PARALLEL, RequestTable, read_request_table
+from llmco2.records.columns import ANSWER_COLUMNS
+from llmco2.records.engines import resolve_engine
 
-CHUNK_ROWS: Final = 8192
-_DEFAULTS: Final = {
-    name: field.default
-    for name, field in InferenceRequest.__dataclass_fields__.items()
-    if name not in REQUIRED_COLUMNS
+CHUNK_ROWS: Final = 2048
+_RESOLVERS: Final = {
+    "model": resolve_model,
+    "gpu": resolve_gpu,
+    "engine": resolve_engine,
+    "precision": named_precision,
+    "kv_precision": named_precision,
 }
-_SIZES: Final = ("batch_size", "prompt_tokens", "output_tokens")
-_PARALLEL: Final = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
-_NAMES: Final = ("model", "gpu", "engine", "precision", "kv_precision")
-_NUMBERS: Final = tuple(name for name in ANSWER_COLUMNS if name not in ("in_domain", "notes", "error"))
 
 
-def answer_frame(requests: pd.DataFrame, *, calibration: str | None = None, checkpoint: str | None = None,
-                 **carbon: Any) -> pd.DataFrame:  # fmt: skip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Deployed:
+    """A distinct deployment with all that does not depend on a request's size."""
+
+    deployment: Deployment
+    calibration: Calibration
+    factors: CarbonFactors
+
+
+def answer_frame(
+    requests: pd.DataFrame, *, calibration: str | None = None, checkpoint: str | None = None, **carbon: Any
+) -> pd.DataFrame:
     """Return the table with the answer's columns; see :func:`llmco2.predictor.api.predict_frame`."""
-    _check_columns(requests)
     numbers = load_checkpoint(checkpoint)
-    table = _with_defaults(requests)
-    errors = _row_errors(table)
-    answered = np.flatnonzero(errors == "")
-    deployments, which, failures = _deployments(table.iloc[answered])
-    errors[answered[which < 0]] = failures
-    keep = which >= 0
-    rows, which = answered[keep], which[keep]
-    answers = _empty_answers(len(table))
-    factors = _factors({d.gpu_id for d in deployments}, carbon)
-    for start in range(0, len(rows), CHUNK_ROWS):
-        here = slice(start, start + CHUNK_ROWS)
-        _answer_chunk(answers, errors, table, rows[here], which[here], deployments, numbers, calibration, factors)
+    resolve_factors(next(iter(load_gpus())), **carbon)  # a bad factor is the call's error, not the rows'
+    table = read_request_table(requests)
+    deployments, which = _deployments(table)
+    deployed = _deployed(deployments, calibration, carbon)
+    answers: dict[str, NDArray[Any]] = {name: np.full(len(requests), np.nan) for name in ANSWER_COLUMNS[:-2]}
+    answers["notes"] = np.full(len(requests), "", dtype=object)
+    answers["error"] = table.errors
+    for rows in _chunks(which, deployed):
+        used, local = np.unique(which[rows], return_inverse=True)
+        chunk = _answer_chunk(table, rows, [deployed[i] for i in used.tolist()], local, numbers)
+        for name, column in chunk.items():
+            answers[name][rows] = column
     result = requests.copy()
-    for name in REQUEST_COLUMNS:
+    for name, default in DEFAULTS.items():
         if name not in result:
-            result[name] = table[name].to_numpy()
-    for name in ANSWER_COLUMNS[:-1]:
+            result[name] = default
+    for name in ANSWER_COLUMNS:
         result[name] = answers[name]
-    result["error"] = errors
+    result["in_domain"] = result["in_domain"].astype("boolean")  # NA where there is no answer
     return result
 
 
-def _check_columns(requests: pd.DataFrame) -> None:
-    missing = [name for name in REQUIRED_COLUMNS if name not in requests]
-    if missing:
-        raise InputError(explain("the table of requests lacks a column", got=", ".join(map(str, requests.columns)),
-                                 expected=" and ".join(missing)))  # fmt: skip
-    for column in map(str, requests.columns):
-        if column in REQUEST_COLUMNS or column in ANSWER_COLUMNS:
-            continue
-        near = nearest_names(column, REQUEST_COLUMNS, limit=1)
-        folded = {"".join(c for c in name.casefold() if c.isalnum()) for name in near}
-        if "".join(c for c in column.casefold() if c.isalnum()) in folded:
-            raise InputError(explain("unknown column", got=repr(column), remedy=f"did you mean {near[0]}?"))
-
-
-def _with_defaults(requests: pd.DataFrame) -> pd.DataFrame:
-    """Return the request columns alone, gaps filled with the defaults, names as stripped text."""
-    table = pd.DataFrame(index=range(len(requests)))
-    for name in REQUEST_COLUMNS:
-        values = requests[name].reset_index(drop=True) if name in requests else pd.Series(np.nan, index=table.index)
-        if name in _DEFAULTS:
-            default = _DEFAULTS[name]
-            # An empty cell means "not said"; what is not a number stays, and becomes that row's error.
-            blank = values.isna() | (values.astype(str).str.strip() == "") if values.dtype == object else values.isna()
-            values = values.astype(object).where(~blank, default) if isinstance(default, str) else values.where(~blank, default)
-        if name in _NAMES or name == "serving":
-            values = values.map(lambda v: "" if v is None or v != v else str(v).strip())  # noqa: PLR0124 - NaN
-        table[name] = values
-    return table
-
-
-def _row_errors(table: pd.DataFrame) -> NDArray[np.object_]:
-    """Return one error line per row, empty where the row is well formed."""
-    good = np.ones(len(table), dtype=bool)
-    for name in (*_SIZES, *_PARALLEL):
-        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        good &= np.isfinite(values) & (values >= 1.0) & (values <= 1e4)
-        if name in _PARALLEL:
-            good &= values == np.floor(values)
-        else:
-            table[name] = table[name] if table[name].dtype == object and not good.all() else table[name]
-    good &= table["serving"].isin(("static", "continuous")).to_numpy()
-    good &= (table["model"] != "").to_numpy() & (table["gpu"] != "").to_numpy()
-    errors = np.full(len(table), "", dtype=object)
-    for row in np.flatnonzero(~good):
-        errors[row] = _error_of(table.iloc[row])
-    return errors
-
-
-def _error_of(row: pd.Series) -> str:
-    for name in REQUIRED_COLUMNS:
-        if row[name] == "":
-            return explain(f"{name} is missing", expected=f"a name (llmco2 {name}s lists them)")
-    try:
-        InferenceRequest(**{name: _number(row[name]) if name in (*_SIZES, *_PARALLEL) else row[name]
-                            for name in REQUEST_COLUMNS})  # fmt: skip
-    except InputError as error:
-        return str(error)
-    return ""
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _deployments(table: pd.DataFrame) -> tuple[list[Deployment], NDArray[np.intp], list[str]]:
-    """Return distinct deployments, each row's index among them (-1: none), and the errors of the rows without."""
-    keys = [table[name].to_numpy() for name in (*_NAMES, *_PARALLEL)]
-    codes = np.zeros(len(table), dtype=np.int64)
-    uniques = []
-    for values in keys:
-        code, unique = pd.factorize(values)
-        uniques.append((code, unique))
-        codes = pd.factorize(codes * (len(unique) + 1) + code)[0]
-    _, first = np.unique(codes, return_index=True)
+def _deployments(table: RequestTable) -> tuple[list[Deployment], NDArray[np.intp]]:
+    """Return distinct deployments and each row's index among them; -1 for a row whose error is set."""
+    rows = np.flatnonzero(table.errors == "")
+    records = {name: [_outcome(name, text) for text in table.names[name].distinct] for name in _RESOLVERS}
+    keys = [table.names[name].codes[rows] for name in _RESOLVERS]
+    keys += [table.numbers[name][rows].astype(np.intp) for name in PARALLEL]
+    codes = np.zeros(len(rows), dtype=np.intp)
+    for key in keys:
+        codes = pd.factorize(codes * np.intp(key.max(initial=0) + 2) + key)[0]
     deployments: list[Deployment] = []
-    place = np.full(len(first), -1, dtype=np.intp)
-    errors: dict[int, str] = {}
-    for code, row in enumerate(first):
-        model, gpu, engine, precision, kv, tp, pp, ep = (unique[c[row]] for c, unique in uniques)
+    place: list[int] = []  # by code; -1: none
+    errors: list[str] = []
+    for row in rows[np.unique(codes, return_index=True)[1]].tolist():
+        parts = [records[name][table.names[name].codes[row]] for name in _RESOLVERS]
         try:
-            deployment = resolve_deployment(model, gpu, int(tp), int(pp), int(ep), engine, precision, kv)
+            deployments.append(_deployment(parts, *(int(table.numbers[name][row]) for name in PARALLEL)))
+            place.append(len(deployments) - 1)
+            errors.append("")
         except InputError as error:
-            errors[code] = str(error)
-            continue
-        place[code] = len(deployments)
-        deployments.append(deployment)
-    which = place[codes] if len(codes) else np.empty(0, dtype=np.intp)
-    return deployments, which, [errors[int(code)] for code in codes[which < 0]]
+            place.append(-1)
+            errors.append(str(error))
+    which = np.full(len(table.errors), -1, dtype=np.intp)
+    if len(rows):
+        which[rows] = np.array(place, dtype=np.intp)[codes]
+        table.errors[rows] = np.array(errors, dtype=object)[codes]
+    return deployments, which
 
 
-def _factors(gpu_ids: set[str], carbon: dict[str, Any]) -> dict[str, CarbonFactors]:
-    return {gpu_id: resolve_factors(gpu_id, **carbon) for gpu_id in sorted(gpu_ids)}
+def _outcome(kind: str, name: str) -> Any:
+    """Return the record a name means, or the error that says why there is none."""
+    try:
+        return _RESOLVERS[kind](name)
+    except InputError as error:
+        return error
 
 
-def _empty_answers(n_rows: int) -> dict[str, NDArray[Any]]:
-    answers: dict[str, NDArray[Any]] = {name: np.full(n_rows, np.nan) for name in _NUMBERS}
-    answers["in_domain"] = np.full(n_rows, None, dtype=object)
-    answers["notes"] = np.full(n_rows, "", dtype=object)
-    return answers
-
-
-def _answer_chunk(answers: dict[str, NDArray[Any]], errors: NDArray[np.object_], table: pd.DataFrame,
-                  rows: NDArray[np.intp], which: NDArray[np.intp], deployments: list[Deployment],
-                  numbers: Checkpoint, calibration: str | None, factors: dict[str, CarbonFactors]) -> None:  # fmt: skip
-    used, local = np.unique(which, return_inverse=True)
-    mine = [deployments[i] for i in used]
-    size = {name: table[name].to_numpy()[rows].astype(np.float64) for name in _SIZES}
-    sizes = SizeColumns(
-        deployment=local.astype(np.intp),
-        continuous=(table["serving"].to_numpy()[rows] == "continuous").astype(np.float64),
-        **size,
+def _deployment(
+    parts: list[Any], tensor_parallel: int, pipeline_parallel: int, expert_parallel: int
+) -> Deployment:
+    for part in parts:
+        if isinstance(part, InputError):
+            raise part
+    return assemble_deployment(
+        *parts,
+        tensor_parallel=tensor_parallel,
+        pipeline_parallel=pipeline_parallel,
+        expert_parallel=expert_parallel,
     )
-    for group, scales, width_scale, extra in _calibrated(mine, local, calibration):
-        part = SizeColumns(deployment=sizes.deployment[group], continuous=sizes.continuous[group],
-                           **{name: values[group] for name, values in size.items()})  # fmt: skip
-        answer = answer_requests(numbers, mine, part, scales=scales, width_scale=width_scale)
-        _write(answers, errors, rows[group], answer, part, mine, factors, extra)
 
 
-def _calibrated(deployments: list[Deployment], local: NDArray[np.intp],
-                calibration: str | None) -> list[tuple[NDArray[np.intp], dict[str, float], float, tuple[str, ...]]]:  # fmt: skip
-    """Return groups of rows that share a calibration: positions, scales, width scale, notes."""
-    if calibration is None:
-        return [(np.arange(len(local)), {}, 1.0, ())]
-    fitted = [load_calibration(calibration, d.gpu_id, d.engine) for d in deployments]
-    groups = []
-    for chosen in {id(f): f for f in fitted}.values():
-        belongs = np.array([f is chosen for f in fitted])
-        groups.append((np.flatnonzero(belongs[local]), chosen.scales, chosen.width_scale, chosen.notes))
-    return groups
+def _deployed(
+    deployments: list[Deployment], calibration: str | None, carbon: dict[str, Any]
+) -> list[_Deployed]:
+    factors: dict[tuple[str, float, float], CarbonFactors] = {}
+    found = []
+    for deployment in deployments:
+        gpu = deployment.gpu
+        key = (gpu.gpu_id, gpu.memory_bytes, gpu.tdp_w)
+        if key not in factors:
+            factors[key] = deployment_factors(deployment, **carbon)
+        fitted = load_calibration(calibration, deployment.gpu_id, deployment.engine)
+        found.append(_Deployed(deployment=deployment, calibration=fitted, factors=factors[key]))
+    return found
 
 
-def _write(answers: dict[str, NDArray[Any]], errors: NDArray[np.object_], rows: NDArray[np.intp], answer: Answer,
-           sizes: SizeColumns, deployments: list[Deployment], factors: dict[str, CarbonFactors],
-           extra: tuple[str, ...]) -> None:  # fmt: skip
-    failed = np.array([bool(error) for error in answer.errors], dtype=bool)
+def _chunks(which: NDArray[np.intp], deployed: list[_Deployed]) -> list[NDArray[np.intp]]:
+    """Return the rows to answer in chunks that share a calibration and hold few deployments."""
+    answered = np.flatnonzero(which >= 0)
+    fitted = list({id(one.calibration): None for one in deployed})
+    group = np.array([fitted.index(id(one.calibration)) for one in deployed], dtype=np.intp)
+    chunks = []
+    for number in range(len(fitted)):
+        rows = answered[group[which[answered]] == number]
+        # Rows of one deployment side by side: its coefficients are worked out once, or twice at a border.
+        rows = rows[np.argsort(which[rows], kind="stable")]
+        chunks += [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
+    return chunks
+
+
+def _answer_chunk(
+    table: RequestTable,
+    rows: NDArray[np.intp],
+    deployed: list[_Deployed],
+    which: NDArray[np.intp],
+    numbers: Checkpoint,
+) -> dict[str, NDArray[Any]]:
+    """Return the answer's columns for ``rows``, which share a calibration; ``which`` indexes ``deployed``."""
+    sizes = SizeColumns(
+        deployment=which.astype(np.intp),
+        batch_size=table.numbers["batch_size"][rows],
+        prompt_tokens=table.numbers["prompt_tokens"][rows],
+        output_tokens=table.numbers["output_tokens"][rows],
+        continuous=table.continuous[rows],
+    )
+    fitted = deployed[0].calibration
+    deployments = [one.deployment for one in deployed]
+    answer = answer_requests(
+        numbers, deployments, sizes, scales=fitted.scales, width_scale=fitted.width_scale
+    )
+    errors = np.array(answer.errors, dtype=object)
+    failed = errors != ""
+    columns: dict[str, NDArray[Any]] = {
+        name: np.where(failed, np.nan, column)
+        for name, column in _figures(answer, sizes, [one.factors for one in deployed]).items()
+    }
+    notes = [
+        "" if error else "; ".join((*notes, *fitted.notes))
+        for notes, error in zip(answer.notes, answer.errors, strict=True)
+    ]
+    columns["in_domain"] = np.where(failed, np.nan, answer.in_domain.astype(np.float64))
+    columns["notes"] = np.array(notes, dtype=object)
+    columns["error"] = errors
+    return columns
+
+
+def _figures(
+    answer: Answer, sizes: SizeColumns, factors: list[CarbonFactors]
+) -> dict[str, NDArray[np.float64]]:
     energy, latency = answer.total.energy_j, answer.total.time_s
     tokens_out = sizes.batch_size * sizes.output_tokens
-    operational, embodied = _carbon(answer, sizes, deployments, factors)
-    values = {
+    each = np.array(
+        [
+            (
+                f.carbon_intensity.value,
+                f.pue.value,
+                f.host_power.value,
+                f.embodied_kgco2e_per_gpu,
+                f.lifetime.value,
+                f.utilization.value,
+            )
+            for f in factors
+        ]
+    )
+    operational, embodied = carbon_columns(
+        energy, latency, answer.prediction.n_gpus, *each[sizes.deployment].T
+    )
+    return {
         "prefill_energy_j": answer.prefill.energy_j,
         "decode_energy_j": answer.decode.energy_j,
         "energy_j": energy,
@@ -222,25 +226,3 @@ def _write(answers: dict[str, NDArray[Any]], errors: NDArray[np.object_], rows: 
         "operational_gco2e": operational,
         "embodied_gco2e": embodied,
     }
-    for name, column in values.items():
-        answers[name][rows] = np.where(failed, np.nan, column)
-    answers["in_domain"][rows[~failed]] = answer.in_domain[~failed]
-    noted = [i for i, notes in enumerate(answer.notes) if (notes or extra) and not failed[i]]
-    answers["notes"][rows[noted]] = ["; ".join((*answer.notes[i], *extra)) for i in noted]
-    errors[rows[failed]] = [answer.errors[i] for i in np.flatnonzero(failed)]
-
-
-def _carbon(answer: Answer, sizes: SizeColumns, deployments: list[Deployment],
-            factors: dict[str, CarbonFactors]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
-    by_deployment = np.array(
-        [
-            (f.carbon_intensity.value, f.pue.value, f.host_power.value, f.embodied_kgco2e_per_gpu,
-             f.lifetime.value, f.utilization.value)
-            for f in (factors[d.gpu_id] for d in deployments)
-        ]
-    )  # fmt: skip
-    intensity, pue, host_w, embodied_kg, lifetime, utilization = by_deployment[sizes.deployment].T
-    return carbon_columns(
-        answer.total.energy_j, answer.total.time_s, answer.prediction.n_gpus,
-        intensity, pue, host_w, embodied_kg, lifetime, utilization,
-    )  # fmt: skip

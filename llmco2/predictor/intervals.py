@@ -1,7 +1,8 @@
 """How sure a prediction is: intervals calibrated by what is new about a request.
 
-Invariant: an interval comes from errors on held-out groups of the same kind of newness (a model family, a board, or
-both left out of the fit), never from errors on rows that were fitted, and is cut to the physical bounds.
+Invariant: an interval comes from errors on held-out groups of the same kind of newness (a model family, a
+board, or both left out of the fit), never from errors on rows that were fitted, and is cut to the physical
+bounds.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def newness(domain: dict[str, Any], deployment: Deployment) -> Newness:
 
 
 def widening(intervals: dict[str, Any], domain: dict[str, Any], deployment: Deployment) -> float:
-    """Return the factor on the interval's width for an engine or precision that is unknown or was never measured."""
+    """Return the factor on the interval's width for an engine or precision that nobody measured."""
     factor = 1.0
     if deployment.engine == UNKNOWN or deployment.engine not in domain["engines"]:
         factor *= float(intervals["unknown_engine_factor"])
@@ -56,8 +57,9 @@ def widening(intervals: dict[str, Any], domain: dict[str, Any], deployment: Depl
     return factor
 
 
-def log_quantiles(intervals: dict[str, Any], domain: dict[str, Any], deployments: list[Deployment],
-                  index: NDArray[np.intp]) -> LogQuantiles:  # fmt: skip
+def log_quantiles(
+    intervals: dict[str, Any], domain: dict[str, Any], deployments: list[Deployment], index: NDArray[np.intp]
+) -> LogQuantiles:
     """Return the interval's ends for every request; ``index`` is each one's deployment."""
     ends = np.empty((len(deployments), 2))
     for i, deployment in enumerate(deployments):

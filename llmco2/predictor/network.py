@@ -1,6 +1,7 @@
 """The coefficient network in numpy: the same sums as the torch module, from a checkpoint's arrays.
 
-Invariant: agrees with :class:`llmco2.networks.coefficients.CoefficientNetwork` to 1e-5, which a test holds it to.
+Invariant: agrees with :class:`llmco2.networks.coefficients.CoefficientNetwork` to 1e-5, which a test holds
+it to.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ def vocabulary_index(checkpoint: Checkpoint, kind: str, names: list[str]) -> NDA
     return np.array([index.get(name, 0) for name in names], dtype=np.intp)
 
 
-def coefficients(checkpoint: Checkpoint, deployments: list[Deployment],
-                 columns: DeploymentColumns) -> dict[Phase, PhaseCoefficients]:  # fmt: skip
+def coefficients(
+    checkpoint: Checkpoint, deployments: list[Deployment], columns: DeploymentColumns
+) -> dict[Phase, PhaseCoefficients]:
     """Return the coefficients of both phases for every deployment."""
     arrays = checkpoint.arrays
     engine = vocabulary_index(checkpoint, "engines", [d.engine for d in deployments])
@@ -74,8 +76,9 @@ def coefficients(checkpoint: Checkpoint, deployments: list[Deployment],
     return answer
 
 
-def _corrections(checkpoint: Checkpoint, phase: Phase, columns: DeploymentColumns,
-                 engine: NDArray[np.intp]) -> tuple[Float, Float]:  # fmt: skip
+def _corrections(
+    checkpoint: Checkpoint, phase: Phase, columns: DeploymentColumns, engine: NDArray[np.intp]
+) -> tuple[Float, Float]:
     """Return the graph network's scores: ``(n, n_slots, n_slot)`` and ``(n, n_phase)``."""
     arrays, limit = checkpoint.arrays, np.float32(checkpoint.network["correction_limit"])
     graphs = phase_graphs(phase, columns)
