@@ -9,7 +9,22 @@ which rows are dropped, merged or trusted less, and why.
 
 from __future__ import annotations
 
-from llmco2.data.importers.registry import SOURCES, drop_flagged, import_all, import_kernels, import_source
+from llmco2.data.importers.registry import (
+    SOURCES,
+    drop_flagged,
+    import_all,
+    import_kernels,
+    import_runs,
+    import_source,
+)
 from llmco2.data.importers.sanity import source_report
 
-__all__ = ["SOURCES", "drop_flagged", "import_all", "import_kernels", "import_source", "source_report"]
+__all__ = [
+    "SOURCES",
+    "drop_flagged",
+    "import_all",
+    "import_kernels",
+    "import_runs",
+    "import_source",
+    "source_report",
+]

@@ -92,6 +92,18 @@ def import_all(
         InputError: the folder has no ``runs.csv.gz``.
         FileFormatError: a file is damaged or another table.
     """
+    runs = import_runs(shared_data_dir, include_flagged=include_flagged)
+    kernels_file = Path(shared_data_dir) / KERNELS_FILE
+    return runs, import_kernels(kernels_file) if kernels_file.is_file() else kernels.empty()
+
+
+def import_runs(shared_data_dir: str | Path, *, include_flagged: bool = False) -> pd.DataFrame:
+    """Return the runs of every public source found in the folder, without reading its kernels.
+
+    Raises:
+        InputError: the folder has no ``runs.csv.gz``.
+        FileFormatError: a file is damaged or another table.
+    """
     folder = Path(shared_data_dir)
     runs_file = _file(folder, RUNS_FILE)
     raw = _read(runs_file)
@@ -108,10 +120,7 @@ def import_all(
     if strangers:
         _LOG.warning("no importer for %s in %s", ", ".join(strangers), runs_file.name)
     runs = flag_power(pd.concat(tables, ignore_index=True))
-    if not include_flagged:
-        runs = drop_flagged(runs)
-    kernels_file = folder / KERNELS_FILE
-    return runs, import_kernels(kernels_file) if kernels_file.is_file() else kernels.empty()
+    return runs if include_flagged else drop_flagged(runs)
 
 
 def import_kernels(path: str | Path) -> pd.DataFrame:
