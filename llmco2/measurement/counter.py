@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MIN_PERIOD_TICKS: Final = 4  # intervals needed to call a period measured
+SHORTEST_LOOK_S: Final = 0.005  # a counter that moves at every reading is not read more often than this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class CounterTrack:
         if self.period_s is None or self.last_tick is None or self.last_poll_s is None:
             return None
         earliest_s = self.last_tick.t_s - self.last_tick.uncertainty_s  # a tick seen late may be older
-        return max(self.last_poll_s, earliest_s + margin * self.period_s)
+        return max(self.last_poll_s, earliest_s + margin * max(self.period_s, SHORTEST_LOOK_S))
 
 
 @dataclass(slots=True)

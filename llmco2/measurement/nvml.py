@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from llmco2.errors import MeasurementError, explain
 from llmco2.measurement import reading
 from llmco2.measurement.meter import Device, Missing, Sample
-from llmco2.measurement.visible import is_ours, visible_indices
+from llmco2.measurement.visible import strangers, visible_indices
 from llmco2.units import joules_from_millijoules, watts_from_milliwatts
 
 _T = TypeVar("_T")
@@ -33,12 +33,13 @@ _START_REMEDIES: Final = {
 
 
 class ReadFailedError(Exception):
-    """One reading that NVML refused; ``lost`` where the GPU itself is gone."""
+    """One reading that NVML refused: ``lost`` with its GPU, ``lasting`` where asking again is of no use."""
 
     def __init__(self, code: int, detail: str = "") -> None:
         self.code = code
         self.reason = reading.reason_of(code, detail)
         self.lost = code in reading.LOST_CODES
+        self.lasting = code in reading.LASTING_CODES
         super().__init__(self.reason)
 
 
@@ -123,9 +124,10 @@ class NvmlGpu:
 
     def _call(self, name: str, *args: Any) -> Any:
         try:
-            if self._handle is None:
-                self._handle = self._pynvml.nvmlDeviceGetHandleByIndex(self.nvml_index)
-            return getattr(self._pynvml, name)(self._handle, *args)
+            handle = self._handle  # another thread may reopen the GPU meanwhile
+            if handle is None:
+                handle = self._handle = self._pynvml.nvmlDeviceGetHandleByIndex(self.nvml_index)
+            return getattr(self._pynvml, name)(handle, *args)
         except self._pynvml.NVMLError as error:
             raise ReadFailedError(int(error.value), str(error)) from error
 
@@ -153,11 +155,12 @@ class NvmlGpu:
         value = self._call("nvmlDeviceGetFieldValues", [(_FIELD_POWER_INSTANT, self._scope())])[0]
         if value.nvmlReturn == 0:
             return watts_from_milliwatts(value.value.uiVal)
-        missing_field = value.nvmlReturn in (reading.NOT_SUPPORTED, reading.FUNCTION_NOT_FOUND, 2)
+        missing_field = value.nvmlReturn in reading.LASTING_CODES - {reading.NO_PERMISSION}
         if missing_field and self._plain_power is None and self.architecture() <= _ARCH_TURING:
             self._plain_power = True
             return self.power_w()
-        self._plain_power = False
+        if missing_field:
+            self._plain_power = False
         raise ReadFailedError(int(value.nvmlReturn))
 
     def _scope(self) -> int:
@@ -184,8 +187,7 @@ class NvmlGpu:
     def foreign_pids(self) -> tuple[int, ...]:
         """Processes on this GPU other than this one, its descendants and those named as its own."""
         running = self._optional("nvmlDeviceGetComputeRunningProcesses") or []
-        pids = sorted({int(process.pid) for process in running})
-        return tuple(pid for pid in pids if not any(is_ours(pid, own) for own in self._own_pids))
+        return strangers([int(process.pid) for process in running], self._own_pids)
 
     def describe(self, driver_version: str | None, simulated: bool) -> Device:
         """Return the record of this GPU; raises ``MeasurementError`` where it is lost."""

@@ -137,7 +137,7 @@ def choose_energy(window: GpuWindow, duration_s: float) -> EnergyChoice:
     """
     if window.trouble is not None:
         return EnergyChoice(energy_j=None, method=None, reason=window.trouble)
-    by_slope = slope_energy_j(window.ticks, duration_s)
+    by_slope = slope_energy_j(window.ticks, duration_s) if window.has_counter else None
     if by_slope is not None:
         return EnergyChoice(energy_j=by_slope, method=COUNTER_SLOPE)
     why = _why_no_slope(window, duration_s)

@@ -24,6 +24,7 @@ HARMFUL_THROTTLING: Final = frozenset(
     ("hardware_slowdown", "software_thermal", "hardware_thermal", "power_brake")
 )
 
+INVALID_ARGUMENT: Final = 2
 NOT_SUPPORTED: Final = 3
 NO_PERMISSION: Final = 4
 NOT_FOUND: Final = 6
@@ -35,6 +36,8 @@ GPU_IS_LOST: Final = 15
 RESET_REQUIRED: Final = 16
 VERSION_MISMATCH: Final = 18
 GPU_NOT_FOUND: Final = 28
+# What will not be different a moment later; anything else may be, and is asked again.
+LASTING_CODES: Final = frozenset((INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND))
 LOST_CODES: Final = frozenset((GPU_IS_LOST, RESET_REQUIRED, GPU_NOT_FOUND))
 
 _REASONS: Final = {

@@ -7,7 +7,7 @@ either resolved here or refused in one line.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 from llmco2.errors import MeasurementError, explain
 
 VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
+_CUDA_DEVICE: Final = Path("/dev/nvidia-uvm")
 
 
 def visible_indices(environ: Mapping[str, str], uuids: Sequence[str]) -> tuple[int, ...]:
@@ -89,6 +90,40 @@ def is_ours(pid: int, root_pid: int, proc: Path = Path("/proc")) -> bool:
         seen.add(pid)
         pid = _parent(pid, proc)
     return pid == root_pid
+
+
+def strangers(
+    pids: Collection[int], own_pids: Collection[int], proc: Path = Path("/proc")
+) -> tuple[int, ...]:
+    """Return which of the ``pids`` on a GPU are neither ``own_pids`` nor their descendants.
+
+    In a container the driver may give numbers of the host that ``proc`` does not know. As many of those as
+    there are processes of ours that use CUDA and show under no number of their own are taken to be ours.
+    """
+    foreign = [pid for pid in sorted(set(pids)) if not _ours(pid, own_pids, proc)]
+    unseen = [pid for pid in foreign if not (proc / str(pid)).exists()]
+    if unseen:
+        n_shown = len(set(pids)) - len(foreign)
+        hidden = unseen[: max(0, _count_cuda_processes(own_pids, proc) - n_shown)]
+        foreign = [pid for pid in foreign if pid not in hidden]
+    return tuple(foreign)
+
+
+def _ours(pid: int, own_pids: Collection[int], proc: Path) -> bool:
+    return any(is_ours(pid, own, proc) for own in own_pids)
+
+
+def _count_cuda_processes(own_pids: Collection[int], proc: Path) -> int:
+    pids = [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()]
+    return sum(_uses_cuda(pid, proc) for pid in pids if _ours(pid, own_pids, proc))
+
+
+def _uses_cuda(pid: int, proc: Path) -> bool:
+    """Whether a process has the device open that CUDA needs and NVML does not."""
+    try:
+        return any(entry.readlink() == _CUDA_DEVICE for entry in (proc / str(pid) / "fd").iterdir())
+    except OSError:  # gone meanwhile, or of another user
+        return False
 
 
 def _parent(pid: int, proc: Path) -> int:

@@ -148,9 +148,17 @@ class WindowPoller:
         try:
             energy_j = watched.gpu.energy_counter_j()
         except ReadFailedError as error:
-            self._failed(watched, windows, error, "the energy counter")
+            if error.lost:
+                self._lose(watched, windows, error, "the energy counter")
+            elif error.lasting:  # it answered at start-up and refuses now; a busy driver is asked again
+                watched.has_counter = False
+                for window in windows:
+                    window.has_counter = False
             return
         watched.lost = None
+        if energy_j < (watched.track.last_energy_j or 0.0):
+            for window in windows:
+                window.trouble = f"the energy counter of GPU {watched.gpu.index} started again from zero"
         tick = watched.track.see((before_s + self._clock.now_s()) / 2, energy_j)
         if tick is not None:
             for window in windows:
@@ -162,9 +170,9 @@ class WindowPoller:
         try:
             power_w = watched.gpu.power_w()
         except ReadFailedError as error:
-            watched.has_power = error.lost  # a GPU that cannot be asked for power is not asked again
+            watched.has_power = not error.lasting
             if error.lost:
-                self._failed(watched, windows, error, "power")
+                self._lose(watched, windows, error, "power")
             return
         watched.lost = None
         at_s = (before_s + self._clock.now_s()) / 2
@@ -179,21 +187,14 @@ class WindowPoller:
         try:
             sample = watched.gpu.sample(now_s, self._simulated)
         except ReadFailedError as error:
-            self._failed(watched, windows, error, "its state")
+            self._lose(watched, windows, error, "its state")
             return
         for window in windows:
             window.states.add(sample)
 
-    def _failed(
+    def _lose(
         self, watched: WatchedGpu, windows: Sequence[GpuWindow], error: ReadFailedError, what: str
     ) -> None:
-        if not error.lost:
-            watched.has_counter = (
-                False  # it answered at start-up and refuses now: say so and go on without it
-            )
-            for window in windows:
-                window.has_counter = False
-            return
         watched.lost = error.reason
         watched.retry_s = self._clock.now_s() + RETRY_S
         for window in windows:
@@ -227,8 +228,8 @@ def measure_counter_periods(gpus: Sequence[WatchedGpu], clock: PollingClock) -> 
 def _watch_once(watched: WatchedGpu, clock: PollingClock, seen: list[Tick]) -> None:
     try:
         tick = watched.track.see(clock.now_s(), watched.gpu.energy_counter_j())
-    except ReadFailedError:
-        watched.has_counter = False
+    except ReadFailedError as error:
+        watched.has_counter = not (error.lasting or error.lost)
         return
     if tick is not None:
         seen.append(tick)

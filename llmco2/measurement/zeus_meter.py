@@ -123,6 +123,7 @@ class ZeusMeter:
             self._closed = True
             if self._poller is not None:
                 self._poller.stop()
+            self._zeus = None  # it closes NVML once when it goes: let that be now, while its library is there
             self._driver.close()
 
     def __enter__(self) -> Self:

@@ -53,6 +53,13 @@ def test_the_next_look_comes_shortly_before_the_next_tick_can():
     assert track.next_due_s() == pytest.approx(0.09)  # due: look now
 
 
+def test_a_counter_that_moves_at_every_reading_is_not_read_without_pause():
+    track = CounterTrack(period_s=0.0006)
+    track.see(1.0000, 1.0)
+    track.see(1.0006, 2.0)
+    assert track.next_due_s() >= 1.004
+
+
 def test_a_tick_that_was_seen_late_makes_the_next_look_early():
     track = CounterTrack(period_s=0.02)
     track.see(0.0, 0.0)

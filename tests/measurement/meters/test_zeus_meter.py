@@ -1,5 +1,6 @@
 """The real zeus and pynvml code over simulated GPUs whose true energy is known."""
 
+import itertools
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from llmco2.measurement.meter import (
     THROTTLED,
     EnergyMeter,
 )
+from llmco2.measurement.nvml import ReadFailedError
 from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
 from llmco2.measurement.simulated_library import find_compiler
 from llmco2.measurement.zeus_meter import ZeusMeter, open_meter
@@ -286,6 +288,51 @@ def test_no_reading_is_ever_a_silent_zero(make_rig):
     assert reading.cpu_energy_j is None
     assert {entry.field for entry in reading.missing} == {"cpu_energy_j", "dram_energy_j"}
     assert all(entry.reason for entry in reading.missing)
+
+
+def test_a_counter_that_starts_again_spoils_its_window_and_no_other(rig, monkeypatch):
+    with ZeusMeter(clock=rig.clock) as meter:
+        gpu = meter._watched[0].gpu
+        read, offset = gpu.energy_counter_j, [1e6]
+        monkeypatch.setattr(gpu, "energy_counter_j", lambda: read() + offset[0])
+        meter.begin_window("phase")
+        rig.clock.sleep(1.0)
+        offset[0] = 0.0  # the driver was reloaded
+        rig.clock.sleep(1.0)
+        spoilt = meter.end_window("phase")
+        after = measure(rig, meter, 500.0, 2.0)
+    assert spoilt.energy_j is None
+    assert spoilt.gpus[0].reason == "the energy counter of GPU 0 started again from zero"
+    assert after.energy_j == pytest.approx(1000.0, rel=0.005)
+
+
+def test_a_driver_that_is_busy_now_and_then_is_asked_again(rig, monkeypatch):
+    with ZeusMeter(clock=rig.clock) as meter:
+        gpu = meter._watched[0].gpu
+        read, asked = gpu.energy_counter_j, itertools.count()
+
+        def busy() -> float:
+            if next(asked) % 3 == 0:
+                raise ReadFailedError(10)  # a timeout
+            return read()
+
+        monkeypatch.setattr(gpu, "energy_counter_j", busy)
+        reading = measure(rig, meter, 500.0, 2.0)
+    assert reading.method == COUNTER_SLOPE
+    assert reading.energy_j == pytest.approx(1000.0, rel=0.005)
+
+
+def test_a_counter_that_is_taken_away_inside_a_window_leaves_integrated_power(rig):
+    with ZeusMeter(clock=rig.clock) as meter:
+        meter.begin_window("phase")
+        rig.clock.sleep(1.0)
+        rig.set(0, counter=0)
+        rig.set_power(0, 500.0)  # after the last tick that was seen
+        rig.clock.sleep(1.0)
+        reading = meter.end_window("phase")
+    assert reading.method == INTEGRATED_POWER
+    assert reading.energy_j == pytest.approx(570.0, rel=0.02)
+    assert NO_COUNTER in reading.flags
 
 
 def test_windows_have_names_of_their_own(rig):
