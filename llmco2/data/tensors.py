@@ -20,6 +20,7 @@ from torch_geometric.data import Batch
 from llmco2.errors import InputError, RequestError, explain
 from llmco2.features.basis import phase_basis
 from llmco2.features.deployment import Deployment, deployment_columns, resolve_deployment
+from llmco2.features.descriptors import deployment_features
 from llmco2.features.readout import PhaseBasis
 from llmco2.kernels.slots import PHASES
 from llmco2.networks.batch import DeploymentBatch, all_graphs
@@ -143,8 +144,10 @@ def deployment_batch(deployments: tuple[Deployment, ...], vocab: Vocabulary) -> 
     def places(kind: str, names: list[str]) -> Tensor:
         return torch.tensor([vocab.index(kind, name) for name in names], dtype=torch.long)
 
+    columns = deployment_columns(deployments)
     return DeploymentBatch(
-        graphs=Batch.from_data_list(all_graphs(deployment_columns(deployments))),
+        graphs=Batch.from_data_list(all_graphs(columns)),
+        features=torch.from_numpy(deployment_features(columns)),
         n_deployments=len(deployments),
         engine=places("engines", [d.engine for d in deployments]),
         precision=places("precisions", [d.precision.name for d in deployments]),

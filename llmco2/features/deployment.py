@@ -214,6 +214,22 @@ def _divisors(number: int, limit: int = 64) -> str:
     return "one of " + " ".join(str(d) for d in range(1, min(number, limit) + 1) if number % d == 0)
 
 
+def mechanisms(deployment: Deployment) -> set[str]:
+    """Return the architectural mechanisms a deployment uses beyond dense attention."""
+    arch = deployment.architecture
+    present = {
+        "latent attention": arch.is_mla,
+        "mixture of experts": arch.n_moe_layers > 0,
+        "recurrent layers": arch.n_recurrent_layers > 0,
+        "sliding-window attention": arch.n_sliding_attention_layers > 0,
+        "expert parallelism": deployment.expert_parallel > 1,
+        "pipeline parallelism": deployment.pipeline_parallel > 1,
+        "tensor parallelism": deployment.tensor_parallel > 1,
+    }
+    return {name for name, used in present.items() if used}
+
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentColumns:
     """Deployments as columns, ``(n_deployments,)`` each; ``take`` repeats them for requests."""

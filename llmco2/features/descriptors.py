@@ -46,6 +46,18 @@ N_NODE_FEATURES: Final = len(NODE_FEATURES)
 _LIMIT: Final = 3.0
 
 
+# What of a whole deployment decides how much an engine adds to its kernels: heads expanded in memory, unfused norms and
+# gates, loops over experts, scans, collectives.
+DEPLOYMENT_FEATURES: Final = (
+    "log_queries_per_kv_head",
+    "gated_share",
+    "log_experts",
+    "recurrent_share",
+    "log_gpus",
+)
+N_DEPLOYMENT_FEATURES: Final = len(DEPLOYMENT_FEATURES)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseGraphs:
     """Node features and presence of one phase for many deployments."""
@@ -53,6 +65,27 @@ class PhaseGraphs:
     phase: Phase
     features: NDArray[np.float32]  # (n_deployments, n_slots, N_NODE_FEATURES)
     present: NDArray[np.bool_]  # (n_deployments, n_slots)
+
+
+def queries_per_kv_head(deployments: DeploymentColumns) -> Column:
+    """Return how many query heads share one key-value head; 1 without attention and under latent attention."""
+    shape = deployments.shape
+    grouped = (shape.n_kv_heads > 0) & ~shape.is_mla
+    return np.where(grouped, shape.n_heads / np.maximum(shape.n_kv_heads, 1.0), 1.0)
+
+
+def deployment_features(deployments: DeploymentColumns) -> NDArray[np.float32]:
+    """Return the features of whole deployments, ``(n_deployments, N_DEPLOYMENT_FEATURES)``."""
+    shape = deployments.shape
+    gated = shape.n_dense_mlp_layers * shape.gated_mlp + shape.n_moe_layers * shape.gated_experts
+    columns = (
+        np.log(queries_per_kv_head(deployments)),
+        gated / np.maximum(shape.n_ffn_layers, 1.0),
+        np.log1p(shape.n_experts * (shape.n_moe_layers > 0)) / 2.0,
+        shape.n_recurrent_layers / np.maximum(shape.n_mixer_layers, 1.0),
+        np.log(deployments.shard_degree),
+    )
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def phase_graphs(phase: Phase, deployments: DeploymentColumns) -> PhaseGraphs:
@@ -65,8 +98,6 @@ def phase_graphs(phase: Phase, deployments: DeploymentColumns) -> PhaseGraphs:
     present = first.launches > 0.0
     kinds = np.array([[kind == k for k in KINDS] for kind in SLOT_KINDS.values()], dtype=np.float64)
     matrix_bytes = first.width_in * first.width_out * deployments.weight_bytes_per_element[:, None]
-    shape = deployments.shape
-    group = np.where(shape.n_kv_heads > 0, shape.n_heads / np.maximum(shape.n_kv_heads, 1.0), 1.0)
     columns: list[SlotArray | Column] = [
         *(np.broadcast_to(kinds[:, i], present.shape) for i in range(len(KINDS))),
         *(np.full(n, float(phase == p)) for p in PHASES),
@@ -83,7 +114,7 @@ def phase_graphs(phase: Phase, deployments: DeploymentColumns) -> PhaseGraphs:
         _log(deployments.expert_parallel) / 2.0,
         _log(deployments.weight_bytes_per_element / 2.0),
         _log(deployments.kv_bytes_per_element / 2.0),
-        _log(group) / 2.0,
+        _log(queries_per_kv_head(deployments)) / 2.0,
     ]
     stacked = np.stack(
         [np.broadcast_to(c if c.ndim == 2 else c[:, None], present.shape) for c in columns], axis=-1

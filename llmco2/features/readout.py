@@ -6,11 +6,12 @@ request grows, because coefficients do not depend on its size and every term doe
 
     kernel time   t = (compute ⊕ memory) + network + launches·launch_s      ⊕: smooth maximum
     phase time    T = (Σ t ⊕ host time) ⊕ power-limited time                host time = steps·a + launches·b
-    energy        E = n_gpus·idle·T + shards·TDP·[active·Σ t + Σ compute_s·e_c + memory_s·e_m + network_s·e_n]
+    energy        E = n_gpus·idle·T + shards·TDP·[active·Σ t + Σ compute_s·e_c + traffic_s·e_m + network_s·e_n]
 
-Each resource's seconds (at peak rate) are multiplied by an inverse efficiency ≥ 1; dynamic energy is charged per
-second of work at peak rate, so that a slow kernel pays for its slowness through the static terms only. GPUs of idle
-pipeline stages pay idle power while another stage works.
+Each resource's seconds (at peak rate) are multiplied by a factor ≥ 1. For products and weights that factor is an
+inverse efficiency, and dynamic energy is charged per second of work at peak rate, so that slowness costs static power
+only. For activations and the cache it is mostly traffic that counting leaves out (copies, unfused kernels, heads
+expanded in memory), so its energy is charged in full. GPUs of idle pipeline stages pay idle power meanwhile.
 """
 
 from __future__ import annotations
@@ -89,10 +90,10 @@ def kernel_times_s(xp: ModuleType, basis: PhaseBasis, slot: dict[str, Array]) ->
 
 def dynamic_energy_j(basis: PhaseBasis, slot: dict[str, Array]) -> Array:
     """Return the energy of switching on one GPU of each stage, J, ``(n_requests,)``."""
-    memory_s = basis.weight_s + basis.activation_s + basis.kv_s
+    traffic_s = basis.weight_s + slot["activation"] * basis.activation_s + slot["kv"] * basis.kv_s
     seconds_of_tdp = (
         slot["compute_power"] * basis.compute_s
-        + slot["memory_power"] * memory_s
+        + slot["memory_power"] * traffic_s
         + slot["network_power"] * basis.network_s
     )
     return basis.tdp_w * seconds_of_tdp.sum(-1)

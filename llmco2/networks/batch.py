@@ -25,6 +25,7 @@ class DeploymentBatch:
 
     graphs: Batch  # x (n_nodes, n_features), edge_index (2, n_edges), slot (n_nodes,), batch (n_nodes,)
     n_deployments: int
+    features: Tensor  # (n_deployments, N_DEPLOYMENT_FEATURES)
     engine: Tensor  # (n_deployments,) index into the network's engines; 0 = unknown
     precision: Tensor  # (n_deployments,) index; 0 = unknown
     gpu: Tensor  # (n_deployments,) index; 0 = a board without measurements

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv, global_mean_pool
 
-from llmco2.features.descriptors import N_NODE_FEATURES
+from llmco2.features.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 from llmco2.kernels.slots import KINDS, N_SLOTS, PHASES, SLOT_KINDS
 from llmco2.networks.batch import DeploymentBatch
@@ -77,6 +77,10 @@ class CoefficientNetwork(nn.Module):
         self.engine_slot = nn.Parameter(torch.zeros(n_engines, N_SLOT_COEFFICIENTS))
         self.engine_phase = nn.Parameter(torch.zeros(n_engines, len(PHASES), N_PHASE_COEFFICIENTS))
         self.engine_attention = nn.Parameter(torch.zeros(n_engines, N_SLOT_COEFFICIENTS))
+        self.feature_slot = nn.Parameter(torch.zeros(N_DEPLOYMENT_FEATURES, N_SLOT_COEFFICIENTS))
+        self.feature_phase = nn.Parameter(torch.zeros(N_DEPLOYMENT_FEATURES, N_PHASE_COEFFICIENTS))
+        self.engine_feature_slot = nn.Parameter(torch.zeros(n_engines, N_DEPLOYMENT_FEATURES, N_SLOT_COEFFICIENTS))
+        self.engine_feature_phase = nn.Parameter(torch.zeros(n_engines, N_DEPLOYMENT_FEATURES, N_PHASE_COEFFICIENTS))
         self.precision_slot = nn.Parameter(torch.zeros(n_precisions, N_SLOT_COEFFICIENTS))
         self.gpu_level = nn.Parameter(torch.zeros(len(vocabulary.gpus) + 1, 2))  # power, time
         self.family_level = nn.Parameter(torch.zeros(len(vocabulary.families) + 1, 2))
@@ -119,11 +123,15 @@ class CoefficientNetwork(nn.Module):
             + power * self.power_slot
             + time * self.time_slot
         )
+        by_feature = self.feature_slot + self.engine_feature_slot[batch.engine]  # (n_deployments, n_features, n_slot)
+        per_deployment = per_deployment + torch.einsum("df,dfc->dc", batch.features, by_feature)
         per_slot = self.base_slot + self.kind_slot[self.kind_of_slot]  # (n_slots, n_slot)
         attention = self.engine_attention[batch.engine][:, None, :] * self.is_attention[:, None]
         slot = per_deployment[:, None, :] + per_slot + attention
         phase = self.base_phase + self.engine_phase[batch.engine]  # (n_deployments, 2, n_phase)
-        phase = phase + (power * self.power_phase + time * self.time_phase)[:, None, :]
+        host = self.feature_phase + self.engine_feature_phase[batch.engine]
+        shared = torch.einsum("df,dfc->dc", batch.features, host) + power * self.power_phase + time * self.time_phase
+        phase = phase + shared[:, None, :]
         return slot.expand(len(PHASES), -1, -1, -1), phase.transpose(0, 1)
 
     def _corrections(self, batch: DeploymentBatch) -> tuple[Tensor, Tensor]:

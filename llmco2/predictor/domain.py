@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmco2.catalog.params import parameter_count
-from llmco2.features.deployment import Deployment
+from llmco2.features.deployment import Deployment, mechanisms
 from llmco2.kernels.columns import Column
 from llmco2.records.request import UNKNOWN
 
@@ -42,21 +42,6 @@ def deployment_notes(domain: dict[str, Any], deployment: Deployment) -> tuple[st
     if n_gpus > domain["ranges"]["n_gpus"][1]:
         notes.append(f"GPUs {n_gpus} more than the {domain['ranges']['n_gpus'][1]:g} measured")
     return tuple(notes)
-
-
-def mechanisms(deployment: Deployment) -> set[str]:
-    """Return the architectural mechanisms a deployment uses beyond dense attention."""
-    arch = deployment.architecture
-    present = {
-        "latent attention": arch.is_mla,
-        "mixture of experts": arch.n_moe_layers > 0,
-        "recurrent layers": arch.n_recurrent_layers > 0,
-        "sliding-window attention": arch.n_sliding_attention_layers > 0,
-        "expert parallelism": deployment.expert_parallel > 1,
-        "pipeline parallelism": deployment.pipeline_parallel > 1,
-        "tensor parallelism": deployment.tensor_parallel > 1,
-    }
-    return {name for name, used in present.items() if used}
 
 
 def size_outside(domain: dict[str, Any], sizes: dict[str, Column]) -> dict[str, NDArray[np.bool_]]:

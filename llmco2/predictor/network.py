@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmco2.features.deployment import Deployment, DeploymentColumns
-from llmco2.features.descriptors import phase_graphs
+from llmco2.features.descriptors import deployment_features, phase_graphs
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 from llmco2.kernels.graph import mean_adjacency
 from llmco2.kernels.slots import KINDS, PHASES, SLOT_KINDS, KernelKind, Phase
@@ -60,6 +60,11 @@ def coefficients(
     slot_level = level[:, :1] * _SLOT_IS_POWER + level[:, 1:] * (1 - _SLOT_IS_POWER)
     phase_level = level[:, :1] * _PHASE_IS_POWER + level[:, 1:] * (1 - _PHASE_IS_POWER)
     per_deployment = arrays["engine_slot"][engine] + arrays["precision_slot"][precision] + slot_level
+    features = deployment_features(columns)
+    by_feature = arrays["feature_slot"] + arrays["engine_feature_slot"][engine]
+    per_deployment = per_deployment + np.einsum("df,dfc->dc", features, by_feature)
+    host_feature = arrays["feature_phase"] + arrays["engine_feature_phase"][engine]
+    phase_level = phase_level + np.einsum("df,dfc->dc", features, host_feature)
     per_slot = arrays["base_slot"] + arrays["kind_slot"][_KIND_OF_SLOT]
     attention = arrays["engine_attention"][engine][:, None, :] * _IS_ATTENTION[:, None]
     slot_scores = per_deployment[:, None, :] + per_slot + attention

@@ -9,7 +9,7 @@ import pandas as pd
 
 from llmco2.catalog.params import parameter_count
 from llmco2.data.tensors import LABELS, RunTensors
-from llmco2.predictor.domain import mechanisms
+from llmco2.features.deployment import mechanisms
 
 
 def training_domain(runs: pd.DataFrame, tensors: RunTensors) -> dict[str, Any]:

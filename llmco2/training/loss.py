@@ -27,7 +27,7 @@ LABEL_WEIGHTS: Final = {
 _SMALLEST: Final = 1e-12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: the command line reads defaults through vars()
 class Priors:
     """Standard deviations that scores are shrunk with: the smaller, the closer to what everything shares."""
 
@@ -36,10 +36,13 @@ class Priors:
     engine: float = 0.5
     engine_attention: float = 0.3
     engine_host: float = 1.5
+    feature: float = 0.3
+    engine_feature: float = 0.3
+    engine_feature_host: float = 0.5
     precision: float = 0.4
     gpu: float = 0.15
     family: float = 0.10
-    source: float = 0.20
+    source: float = 0.05
     noise: float = 0.15  # of a log label
 
     def penalty(self, network: CoefficientNetwork, source_level: Tensor) -> Tensor:
@@ -51,6 +54,10 @@ class Priors:
             (network.engine_slot, self.engine),
             (network.engine_attention, self.engine_attention),
             (network.engine_phase, self.engine_host),
+            (network.feature_slot, self.feature),
+            (network.feature_phase, self.feature),
+            (network.engine_feature_slot, self.engine_feature),
+            (network.engine_feature_phase, self.engine_feature_host),
             (network.precision_slot, self.precision),
             (network.gpu_level, self.gpu),
             (network.family_level, self.family),
@@ -65,7 +72,9 @@ class SourceLevels(nn.Module):
     def __init__(self, n_sources: int) -> None:
         super().__init__()
         self.level = nn.Parameter(torch.zeros(n_sources, 2))  # energy, time
-        self.register_buffer("column", torch.tensor([0 if energy else 1 for energy in IS_ENERGY]), persistent=False)
+        self.register_buffer(
+            "column", torch.tensor([0 if energy else 1 for energy in IS_ENERGY]), persistent=False
+        )
 
     def forward(self, source: Tensor) -> Tensor:
         """Return offsets ``(n_rows, N_LABELS)``."""
@@ -76,8 +85,12 @@ def run_readout(coefficients: Coefficients, batch: RunBatch) -> tuple[PhaseReado
     """Return the readouts of prefill and decode for the rows of a batch."""
     answers = []
     for p in range(2):
-        slot = {name: values[batch.deployment] for name, values in coefficients.slot[p].items()}
-        phase = {name: values[batch.deployment] for name, values in coefficients.phase[p].items()}
+        slot = {
+            name: values.index_select(0, batch.deployment) for name, values in coefficients.slot[p].items()
+        }
+        phase = {
+            name: values.index_select(0, batch.deployment) for name, values in coefficients.phase[p].items()
+        }
         answers.append(phase_readout(torch, batch.bases[p], slot, phase))  # type: ignore[arg-type]
     return answers[0], answers[1]
 
