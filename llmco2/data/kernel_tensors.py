@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +27,7 @@ from llmco2.catalog.precisions import compute_peak_flops_per_s, resolve_precisio
 from llmco2.data.importers import import_kernels
 from llmco2.data.options import KernelOptions
 from llmco2.data.tables import read_kernels
-from llmco2.data.tensors import tensor_basis
+from llmco2.data.tensors import deployment_batch, tensor_basis
 from llmco2.errors import InputError, explain
 from llmco2.features.basis import phase_basis
 from llmco2.features.deployment import Deployment, DeploymentColumns, deployment_columns
@@ -159,18 +158,9 @@ def kernel_tensors(kernels: pd.DataFrame) -> KernelTensors:
 def kernel_batch(tensors: KernelTensors, vocab: Vocabulary) -> KernelBatch:
     """Return the kernels with their places in a vocabulary; their engine is the microbenchmark."""
 
-    def places(kind: str, names: Sequence[str]) -> Tensor:
-        return torch.tensor([vocab.index(kind, name) for name in names], dtype=torch.long)
-
-    n = len(tensors)
-    graphs = DeploymentBatch(
-        graphs=tensors.graphs,
-        n_deployments=n,
-        engine=places("engines", [MICROBENCHMARK] * n),
-        precision=places("precisions", [d.precision.name for d in tensors.deployments]),
-        gpu=places("gpus", [d.gpu_id for d in tensors.deployments]),
-        family=torch.zeros(n, dtype=torch.long),
-    )
+    whole = deployment_batch(tensors.deployments, vocab)
+    # A one-layer stand-in has no family of its own to learn.
+    graphs = replace(whole, graphs=tensors.graphs, family=torch.zeros_like(whole.family))
     return KernelBatch(graphs=graphs, phase=tensors.phase, basis=tensors.basis, latency_s=tensors.latency_s,
                        power_w=tensors.power_w)  # fmt: skip
 

@@ -247,7 +247,9 @@ def split_sides(frame: pd.DataFrame, options: SplitOptions) -> DataSides:
     by = split.by if options.kind in ("request", "deployment") else DEPLOYMENT
     inner = grouped_split(rest, by, test_share=options.validation_share, seed=options.seed + 1)
     check_leakage(rest.iloc[inner.train], rest.iloc[inner.test], by)
-    return _sides(frame, split.name, split.by, split.train[inner.train], split.train[inner.test], split.test)
+    whole = options.kind in ("family", "gpu")
+    name = split.name if whole else f"{options.kind} {options.test_share:.0%} seed {options.seed}"
+    return _sides(frame, name, split.by, split.train[inner.train], split.train[inner.test], split.test)
 
 
 def _outer_split(frame: pd.DataFrame, options: SplitOptions) -> Split:

@@ -85,7 +85,7 @@ def prediction_table(data: EnergyDataModule, batches: list[Any]) -> pd.DataFrame
     """Return ``run_id``, ``predicted_*`` and ``measured_*`` columns, one row per run, in table order."""
     frames = [pd.DataFrame({name: values.cpu().numpy() for name, values in batch.items()}) for batch in batches]
     joined = pd.concat(frames).sort_values("index", kind="stable")
-    rows = joined["index"].to_numpy()
+    rows = joined["index"].to_list()
     labels = data.tensors.labels[rows].numpy()
     columns: dict[str, Any] = {"run_id": [data.tensors.run_id[i] for i in rows]}
     for i, name in enumerate(LABELS):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from llmco2.errors import InputError, LLMCO2Error, UnknownNameError
+from llmco2.errors import InputError, LLMCO2Error, UnknownNameError, explain, nearest_names
 from llmco2.resources import configs_dir
 
 SUBCOMMANDS: Final = ("fit", "validate", "test", "predict")
@@ -75,22 +77,45 @@ def _config_path(value: str) -> str:
 
 
 def _run() -> None:
-    from lightning.pytorch.cli import LightningCLI  # noqa: PLC0415 - seconds
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: PLC0415 - seconds
 
     from llmco2.data.module import EnergyDataModule  # noqa: PLC0415
-    from llmco2.training.module import EnergyModule  # noqa: PLC0415
+    from llmco2.training.module import EnergyModule, check_readable  # noqa: PLC0415
+
+    class TrainingCLI(LightningCLI):
+        """The command line, which looks into a checkpoint before anything is made from it."""
+
+        def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+            try:
+                super().parse_arguments(parser, args)
+            except ArgumentError as error:
+                raise bad_option(str(error), self._subcommand_parsers) from error
+            chosen = self.config[self.config["subcommand"]].get("ckpt_path")
+            if chosen is not None:
+                check_readable(str(chosen))
 
     _log_to_stderr()
-    default = {"default_config_files": [str(configs_dir() / _DEFAULT)]}
-    LightningCLI(
+    default = {"default_config_files": [str(configs_dir() / _DEFAULT)], "exit_on_error": False, "allow_abbrev": False}
+    TrainingCLI(
         EnergyModule,
         EnergyDataModule,
         seed_everything_default=0,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": "llmco2 train", **{name: default for name in SUBCOMMANDS}},
+        parser_kwargs={"prog": "llmco2 train", "exit_on_error": False, "allow_abbrev": False, **dict.fromkeys(SUBCOMMANDS, default)},
     )
+
+
+def bad_option(complaint: str, parsers: Mapping[str, Any]) -> InputError:
+    """Return the parser's complaint as one line, with the nearest options where one was misspelt."""
+    line = " ".join(complaint.split())
+    misspelt = re.search(r"--([\w.]+)|accept option '([\w.]+)'", line)
+    known = {name.removeprefix("--") for parser in parsers.values() for name in parser._option_string_actions}
+    typed = next(filter(None, misspelt.groups()), "") if misspelt else ""
+    near = nearest_names(typed, known) if typed and typed not in known else []
+    hint = f"did you mean {', '.join(near)}?" if near else ""
+    return InputError(explain(line.rstrip("."), remedy=f"{hint} llmco2 train fit --help lists the options".strip()))
 
 
 @contextlib.contextmanager
@@ -105,7 +130,12 @@ def _as_process_arguments(arguments: list[str]) -> Iterator[None]:
 
 
 def _log_to_stderr() -> None:
-    """Let the package's own log be read, once, unless the host program has arranged for it."""
+    """Let the package's own log be read, once, unless the host program has arranged for it.
+
+    The trainer's chatter (devices, tips) is left out; its warnings are not.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     logger = logging.getLogger("llmco2")
     if not logger.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler()

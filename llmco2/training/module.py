@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import lightning.pytorch as pl
@@ -70,6 +72,7 @@ class EnergyModule(pl.LightningModule):
         self.kernel_training = kernels
         self.seed = seed
         self.model: EnergyModel | None = None
+        self._trained = False
         self.vocabulary: Vocabulary | None = None
         self.sources: tuple[str, ...] = ()
         self.test_summaries: dict[str, ErrorSummary] = {}
@@ -90,8 +93,7 @@ class EnergyModule(pl.LightningModule):
         data = self.data
         if self.model is None:
             self.build(data.vocabulary, data.sources, n_rows=len(data.sides.train))
-            if stage != "fit" and self.trainer.ckpt_path is None:
-                _LOG.warning("no checkpoint given: this is the untrained network (set --ckpt_path)")
+            self._trained = stage == "fit"
         elif self.vocabulary is not None:
             data.use_vocabulary(self.vocabulary)
         self._attach(data)
@@ -138,6 +140,18 @@ class EnergyModule(pl.LightningModule):
         """Return predicted labels by name and ``index``, the position in the table; each ``(n_rows,)``."""
         predicted = self(batch)
         return {"index": batch.index, **{name: predicted[:, i] for i, name in enumerate(LABELS)}}
+
+    def on_validation_start(self) -> None:
+        """Say so where the network was never trained."""
+        self._warn_if_untrained()
+
+    def on_test_start(self) -> None:
+        """Say so where the network was never trained."""
+        self._warn_if_untrained()
+
+    def on_predict_start(self) -> None:
+        """Say so where the network was never trained."""
+        self._warn_if_untrained()
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation figures."""
@@ -200,10 +214,16 @@ class EnergyModule(pl.LightningModule):
             )  # fmt: skip
         n_rows = len(self.data.sides.train) if trainer is not None else 1
         self.build(vocabulary, sources, n_rows=n_rows)
+        _check_weights(checkpoint["state_dict"], self.state_dict())
+        self._trained = True
         self.to(self.device)
         if trainer is not None:
             self.data.use_vocabulary(vocabulary)
             self._attach(self.data)
+
+    def _warn_if_untrained(self) -> None:
+        if not self._trained:
+            _LOG.warning("no checkpoint given: these figures are of the untrained network (set --ckpt_path)")
 
     def _attach(self, data: EnergyDataModule) -> None:
         """Give the model what it reads of the data beside batches."""
@@ -260,6 +280,21 @@ class EnergyModule(pl.LightningModule):
         return self.model
 
 
+def check_readable(path: str) -> None:
+    """Raise CheckpointError unless ``path`` is a whole training checkpoint; nothing in it is executed."""
+    remedy = "give the .ckpt file that llmco2 train fit wrote"
+    if path in ("last", "best", "hpc", "registry"):
+        return
+    if not Path(path).is_file():
+        raise CheckpointError(explain("no such checkpoint", got=path, remedy=remedy))
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(explain(f"{path} is no whole checkpoint", got=first[:100], remedy=remedy)) from error
+    _described(checkpoint if isinstance(checkpoint, dict) else {})
+
+
 def _described(checkpoint: Mapping[str, Any]) -> tuple[NetworkOptions, Vocabulary, tuple[str, ...]]:
     state = checkpoint.get(_STATE)
     try:
@@ -270,3 +305,15 @@ def _described(checkpoint: Mapping[str, Any]) -> tuple[NetworkOptions, Vocabular
             explain("not a training checkpoint of this version", expected=f"an entry {_STATE!r}",
                     remedy="give the .ckpt file that llmco2 train fit wrote")
         ) from error  # fmt: skip
+
+
+def _check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    differing = sorted(
+        name for name in {*found, *expected}
+        if name not in found or name not in expected or found[name].shape != expected[name].shape
+    )  # fmt: skip
+    if differing:
+        raise CheckpointError(
+            explain("the checkpoint is of another version of the network", got=f"{len(differing)} other arrays, "
+                    f"such as {differing[0]}", remedy="train again with this version of llmco2")
+        )  # fmt: skip
