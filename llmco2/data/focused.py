@@ -188,7 +188,7 @@ class EpochSampler:
         return self._rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: the command line reads defaults through vars()
 class NeighbourPlan:
     """The numbers of Algorithm 1: A, B, ±C and e of the paper, and the floor of exploration."""
 
