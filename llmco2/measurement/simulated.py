@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from llmco2.errors import InputError, explain
+from llmco2.errors import InputError, MeasurementError, explain
 from llmco2.measurement.clock import MonotonicClock, PollingClock, VirtualClock
 from llmco2.measurement.simulated_library import (
     build_library,
-    find_compiler,
     in_place_of_nvml,
     load_library,
 )
@@ -112,8 +111,9 @@ class SimulatedNvml:
             raise InputError(
                 explain("cannot simulate that many GPUs", got=len(self.gpus), expected=f"1 to {MAX_GPUS}")
             )
-        self.in_children = use_compiler and find_compiler() is not None
-        self.note = "" if self.in_children else "no C compiler: the simulated GPUs exist in this process only"
+        self._use_compiler = use_compiler
+        self.in_children = False  # whether child processes see the GPUs; known once the rig has started
+        self.note = ""  # one line on why they do not
         self._virtual_time = virtual_time
         self._state = SimulatedState()
         self._stack = ExitStack()
@@ -238,12 +238,15 @@ class SimulatedNvml:
                     os.environ[name] = value
 
     def _enter_library(self, stack: ExitStack) -> None:
-        library: Any
-        if self.in_children:
-            folder = build_library()
-            paths = [str(folder), os.environ.get("LD_LIBRARY_PATH", "")]
-            os.environ["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
-            library = load_library(folder)
-        else:
-            library = PythonNvml(self._state, self.clock.now_s)
+        library: Any = PythonNvml(self._state, self.clock.now_s)
+        if self._use_compiler:
+            try:
+                folder = build_library()
+            except MeasurementError as error:
+                self.note = f"the simulated GPUs exist in this process only: {error}"
+            else:
+                self.in_children = True
+                paths = [str(folder), os.environ.get("LD_LIBRARY_PATH", "")]
+                os.environ["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
+                library = load_library(folder)
         stack.enter_context(in_place_of_nvml(library))

@@ -59,20 +59,38 @@ def build_library() -> Path:
                 remedy="install gcc, or set CC; without one the simulation runs in this process only",
             )
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        code, built = Path(scratch) / "sim_nvml.c", Path(scratch) / LIBRARY_NAME
-        code.write_bytes(source)
-        command = [compiler, *_FLAGS, "-o", str(built), str(code), "-lm", "-lpthread"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            built = Path(scratch) / LIBRARY_NAME
+            _compile(compiler, source, built)
+            built.replace(library)  # atomic: two builders at once both end with a whole file
+    except OSError as error:
+        raise MeasurementError(
+            explain(
+                "the simulated NVML library has nowhere to be built",
+                got=str(error),
+                remedy="set XDG_CACHE_HOME to a folder you may write to",
+            )
+        ) from error
+    return folder
+
+
+def _compile(compiler: str, source: bytes, built: Path) -> None:
+    code = built.with_suffix(".c")
+    code.write_bytes(source)
+    command = [compiler, *_FLAGS, "-o", str(built), str(code), "-lm", "-lpthread"]
+    try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_COMPILE_TIMEOUT_S, check=False
         )
-        if done.returncode != 0:
-            raise MeasurementError(
-                explain("the simulated NVML library could not be built", got=done.stderr.strip()[:300])
-            )
-        built.replace(library)  # atomic: two builders at once both end with a whole file
-    return folder
+    except subprocess.TimeoutExpired as error:
+        raise MeasurementError(
+            explain("the simulated NVML library could not be built", got=f"no end in {error.timeout:g} s")
+        ) from error
+    if done.returncode != 0:
+        why = " ".join(done.stderr.split())[:300] or f"exit code {done.returncode}"
+        raise MeasurementError(explain("the simulated NVML library could not be built", got=why))
 
 
 def load_library(folder: Path) -> Any:

@@ -236,11 +236,13 @@ def test_a_gpu_that_is_not_there_cannot_be_set(rig):
         rig.set_power(1, 100.0)
 
 
-def test_without_a_compiler_the_rig_says_so_and_works_in_this_process(monkeypatch):
+def test_without_a_compiler_the_rig_says_so_and_works_in_this_process(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with SimulatedNvml(1) as rig:
         assert not rig.in_children
-        assert rig.note == "no C compiler: the simulated GPUs exist in this process only"
+        assert rig.note.startswith("the simulated GPUs exist in this process only: ")
+        assert "install gcc" in rig.note
         assert rig.environment == {}
         pynvml.nvmlInit()
         assert pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)) == "NVIDIA H100 80GB HBM3"
@@ -263,6 +265,16 @@ def test_a_compiler_that_fails_is_quoted_in_one_line(monkeypatch, tmp_path):
         build_library()
     assert str(caught.value) == "the simulated NVML library could not be built: got no such header"
     assert not list((tmp_path / "llmco2").rglob("libnvidia*"))
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_written_is_one_line(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(MeasurementError, match=r"nowhere to be built: got .*set XDG_CACHE_HOME"):
+        build_library()
+    with SimulatedNvml(1) as rig:
+        assert "set XDG_CACHE_HOME" in rig.note
 
 
 @needs_compiler
