@@ -6,7 +6,7 @@ call does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -82,6 +82,10 @@ def predict(
         InputError: a name, number, combination or file that cannot be; its text is one line with the remedy.
         CheckpointError: a damaged or foreign checkpoint.
     """
+    batch_size, prompt_tokens, output_tokens = map(_plain, (batch_size, prompt_tokens, output_tokens))
+    tensor_parallel, pipeline_parallel, expert_parallel = map(
+        _plain, (tensor_parallel, pipeline_parallel, expert_parallel)
+    )
     request = InferenceRequest(
         model=model,
         gpu=gpu,
@@ -193,6 +197,11 @@ def predict_frame(
         calibration=calibration,
         checkpoint=checkpoint,
     )
+
+
+def _plain(value: Any) -> Any:
+    """Return Python's own number for one of numpy's, as rows of tables and arrays hold them."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _kv_name(asked: str, deployment: Deployment) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from llmco2.features.descriptors import N_NODE_FEATURES
+from llmco2.features.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.kernels.slots import KINDS, PHASES
 from llmco2.predictor.intervals import Newness
@@ -64,6 +64,10 @@ def array_shapes(
         "engine_slot": (engines, n_slot),
         "engine_phase": (engines, len(PHASES), n_phase),
         "engine_attention": (engines, n_slot),
+        "feature_slot": (N_DEPLOYMENT_FEATURES, n_slot),
+        "feature_phase": (N_DEPLOYMENT_FEATURES, n_phase),
+        "engine_feature_slot": (engines, N_DEPLOYMENT_FEATURES, n_slot),
+        "engine_feature_phase": (engines, N_DEPLOYMENT_FEATURES, n_phase),
         "precision_slot": (precisions, n_slot),
         "gpu_level": (gpus, 2),
         "family_level": (families, 2),

@@ -124,10 +124,10 @@ def _numbers(requests: pd.DataFrame, name: str) -> Column:
 
 def _number(cell: Any, default: float) -> float:
     """Return a cell as a number; NaN where it is none."""
-    if cell is None or cell is pd.NA or (isinstance(cell, str) and not cell.strip()):
+    if cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, str) and not cell.strip()):
         return default
-    if isinstance(cell, bool | np.bool_):
-        return np.nan  # a truth value is no count
+    if isinstance(cell, bool | np.bool_ | bytes):
+        return np.nan  # a truth value is no count, though Python would take it for one
     try:
         value = float(cell)
     except (TypeError, ValueError, OverflowError):
@@ -171,7 +171,7 @@ def _row_error(
 
 
 def _as_written(cell: Any) -> Any:
-    """Return a cell that is no usable number as its error shows it: "nan" as nan, a numpy scalar as Python's."""
+    """Return a cell that is no usable number as its error shows it: the text "nan" as nan."""
     if isinstance(cell, str):
         with suppress(ValueError):
             return float(cell)

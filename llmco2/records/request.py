@@ -20,6 +20,7 @@ DEFAULT_OUTPUT_TOKENS: Final = 129
 MAX_TOKENS: Final = 10_000_000
 MAX_BATCH_SIZE: Final = 65_536
 MAX_PARALLEL: Final = 1_024
+_LONGEST: Final = 1e300  # Python's integers have no limit, its floats do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +33,16 @@ class InferenceRequest:
     pipeline_parallel: int = 1
     expert_parallel: int = 1
     engine: str = UNKNOWN
-    precision: str = UNKNOWN  # of weights and activations; unknown: the checkpoint's own, where the GPU has it
+    precision: str = (
+        UNKNOWN  # of weights and activations; unknown: the checkpoint's own, where the GPU has it
+    )
     kv_precision: str = UNKNOWN  # unknown: that of the activations
     batch_size: float = 1.0
     prompt_tokens: float = DEFAULT_PROMPT_TOKENS
     output_tokens: float = DEFAULT_OUTPUT_TOKENS
-    serving: str = "static"  # static: starts and ends together; continuous: a steady batch of running requests
+    serving: str = (
+        "static"  # static: starts and ends together; continuous: a steady batch of running requests
+    )
 
     def __post_init__(self) -> None:
         for name, limit in (
@@ -68,8 +73,10 @@ REQUEST_COLUMNS: Final = tuple(field.name for field in fields(InferenceRequest))
 
 
 def _check_number(name: str, value: Any, *, low: float, high: float, whole: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, bool) or not finite:
         raise RequestError(explain(f"{name} is not a number", got=repr(value), expected=f"{low} to {high:,}"))
     if not low <= value <= high or (whole and value != int(value)):
         kind = "a whole number from" if whole else "from"
-        raise RequestError(explain(f"{name} is out of range", got=f"{value:g}", expected=f"{kind} {low} to {high:,}"))
+        got = f"{value:g}" if abs(value) < _LONGEST else f"more than {_LONGEST:g}"
+        raise RequestError(explain(f"{name} is out of range", got=got, expected=f"{kind} {low} to {high:,}"))

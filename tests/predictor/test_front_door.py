@@ -156,3 +156,11 @@ def test_a_long_table_is_answered_in_order_across_chunks(random_checkpoint_path:
     np.testing.assert_allclose(answers["energy_j"][:192], few["energy_j"], rtol=1e-12)
     # Rows 192 apart ask the same.
     np.testing.assert_allclose(answers["energy_j"][192:], answers["energy_j"][:-192], rtol=1e-12)
+
+
+def test_numpy_scalars_are_numbers(random_checkpoint_path: Any) -> None:
+    given = {"model": "Qwen/Qwen3-8B", "gpu": "H100-SXM5-80GB", "checkpoint": str(random_checkpoint_path)}
+    numpy_ones = predict(
+        **given, batch_size=np.int64(8), prompt_tokens=np.float32(64), tensor_parallel=np.uint8(2)
+    )
+    assert numpy_ones == predict(**given, batch_size=8, prompt_tokens=64, tensor_parallel=2)
