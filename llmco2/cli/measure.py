@@ -7,6 +7,7 @@ the same command again goes on with the rest.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -77,6 +78,27 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and return the exit code."""
+    from llmco2.measurement.workloads.parallel import follow, rank, world_size  # noqa: PLC0415
+
+    campaign = _campaign(args)
+    channel = _channel() if world_size() > 1 and not args.simulate else None
+    if channel is not None and rank() > 0:
+        follow(channel, device="cuda")
+        return 0
+    try:
+        return _measure(args, campaign, _rig(args, campaign, channel))
+    finally:
+        if channel is not None:
+            channel.tell("end")
+
+
+def _channel() -> Any:
+    from llmco2.measurement.workloads.parallel import CommandChannel  # noqa: PLC0415
+
+    return CommandChannel("cuda")
+
+
+def _measure(args: argparse.Namespace, campaign: Any, rig: Any) -> int:
     from rich.console import Console  # noqa: PLC0415
 
     from llmco2.measurement.campaign import run_campaign  # noqa: PLC0415
@@ -84,8 +106,6 @@ def run(args: argparse.Namespace) -> int:
     from llmco2.measurement.progress import ProgressDisplay  # noqa: PLC0415
     from llmco2.measurement.run_log import RunLog  # noqa: PLC0415
 
-    campaign = _campaign(args)
-    rig = _rig(args, campaign)
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interrupt like any
     with RunLog(args.output) as log:
@@ -132,9 +152,9 @@ def _campaign(args: argparse.Namespace) -> Any:
     return Campaign(name="single", configurations=(configuration,), plan=MeasurePlan())
 
 
-def _rig(args: argparse.Namespace, campaign: Any) -> Any:
+def _rig(args: argparse.Namespace, campaign: Any, channel: Any) -> Any:
     from llmco2.cli.measure_tools import DEFAULT_SIMULATED_GPU, real_rig, simulated_rig  # noqa: PLC0415
-    from llmco2.measurement.workloads.server_process import server_processes  # noqa: PLC0415
+    from llmco2.measurement.workloads.server_process import server_processes, with_descendants  # noqa: PLC0415
 
     if args.simulate:
         return simulated_rig(
@@ -146,7 +166,9 @@ def _rig(args: argparse.Namespace, campaign: Any) -> Any:
         )
     servers = {c.server_url for c in campaign.configurations if c.server_url}
     own_pids = frozenset[int]().union(*(server_processes(url) for url in servers))
-    return real_rig(campaign, allow_shared=args.allow_shared, own_pids=own_pids)
+    if channel is not None:  # the processes that the same torchrun started work for us
+        own_pids |= with_descendants({os.getppid()})
+    return real_rig(campaign, allow_shared=args.allow_shared, own_pids=own_pids, channel=channel)
 
 
 def _report(summary: Any, args: argparse.Namespace, card: Path) -> int:

@@ -23,6 +23,7 @@ from llmco2.measurement.workloads.workload import Workload
 
 if TYPE_CHECKING:
     from llmco2.measurement.simulated import SimulatedNvml
+    from llmco2.measurement.workloads.parallel import CommandChannel
 
 DEFAULT_SIMULATED_GPU: Final = "H100-SXM5-80GB"
 CUDA_VISIBLE_DEVICES: Final = "CUDA_VISIBLE_DEVICES"
@@ -39,8 +40,14 @@ class Rig:
     context: AbstractContextManager[Any]
 
 
-def real_rig(campaign: Campaign, *, allow_shared: bool, own_pids: Collection[int] = ()) -> Rig:
-    """Return tools for the GPUs of this machine."""
+def real_rig(
+    campaign: Campaign,
+    *,
+    allow_shared: bool,
+    own_pids: Collection[int] = (),
+    channel: CommandChannel | None = None,
+) -> Rig:
+    """Return tools for the GPUs of this machine; ``channel`` leads to the other processes of ``torchrun``."""
 
     def open_meter(gpus: int) -> EnergyMeter:
         from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
@@ -50,7 +57,7 @@ def real_rig(campaign: Campaign, *, allow_shared: bool, own_pids: Collection[int
 
     tools = Tools(
         open_meter=open_meter,
-        make_workload=_real_workload,
+        make_workload=lambda configuration, meter: _real_workload(configuration, meter, channel),
         gpu_name=catalog_name,
         idle_power_w=rest_power_w,
         check_memory=check_memory,
@@ -100,10 +107,12 @@ def catalog_name(device_name: str) -> str:
         return device_name
 
 
-def rest_power_w(meter: EnergyMeter) -> float | None:
-    """Return the mean W of one GPU at rest, or ``None`` where the GPUs are not at rest."""
-    from llmco2.measurement.idle import measure_idle  # noqa: PLC0415
+def rest_power_w(meter: EnergyMeter, bare: bool) -> float | None:
+    """Return the mean W of one GPU at rest; ``None`` where it is busy, or not ``bare`` as it should be."""
+    from llmco2.measurement.idle import cuda_initialised, measure_idle  # noqa: PLC0415
 
+    if bare and cuda_initialised():
+        return None
     meter.clock.sleep(_REST_S)
     readings = measure_idle(meter, make_context=lambda _: "not asked for", context_exists=lambda: False)
     watts = [reading.bare_w for reading in readings if reading.bare_w is not None]
@@ -174,13 +183,19 @@ def _enough(meter: EnergyMeter, gpus: int) -> EnergyMeter:
     return meter
 
 
-def _real_workload(configuration: RunConfiguration, meter: EnergyMeter) -> Workload:
+def _real_workload(
+    configuration: RunConfiguration, meter: EnergyMeter, channel: CommandChannel | None
+) -> Workload:
     if configuration.workload == SERVER:
         from llmco2.measurement.workloads.server_workload import ServerWorkload  # noqa: PLC0415
 
         return ServerWorkload(configuration, clock=meter.clock)
+    from llmco2.measurement.workloads.parallel import ParallelWorkload, require_world  # noqa: PLC0415
     from llmco2.measurement.workloads.transformers_workload import TransformersWorkload  # noqa: PLC0415
 
+    require_world(configuration)
+    if configuration.tensor_parallel > 1 and channel is not None:
+        return ParallelWorkload(configuration, channel=channel, clock=meter.clock, device="cuda")
     return TransformersWorkload(configuration, clock=meter.clock, device="cuda")
 
 

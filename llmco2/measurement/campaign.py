@@ -36,7 +36,7 @@ class Tools:
     open_meter: Callable[[int], EnergyMeter]  # for the first so many GPUs in use
     make_workload: Callable[[RunConfiguration, EnergyMeter], Workload]
     gpu_name: Callable[[str], str]  # the catalog's name of a driver's device name
-    idle_power_w: Callable[[EnergyMeter], float | None]  # mean W of one GPU at rest
+    idle_power_w: Callable[[EnergyMeter, bool], float | None]  # mean W of a GPU at rest; bare or loaded
     check_memory: Callable[[RunConfiguration, str, float], None]  # (…, GPU, its bytes) may refuse
     scores: Callable[[str], Scores] | None = None  # of a focused campaign, by GPU
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -189,7 +189,7 @@ class _Runner:
             self._listener.stage("loading", 0.0)
             workload.load()
             self._listener.stage("idle with the workload loaded", 0.0)
-            context_idle_w = self._tools.idle_power_w(meter)
+            context_idle_w = self._tools.idle_power_w(meter, False)
             labels = measure_phases(
                 workload,
                 meter,
@@ -212,7 +212,7 @@ class _Runner:
             gpu=self._tools.gpu_name(devices[0].name),
             simulated=meter.simulated,
             devices=devices,
-            idle_power_w=None if occupied else self._tools.idle_power_w(meter),
+            idle_power_w=None if occupied else self._tools.idle_power_w(meter, True),
         )
         if any(row.simulated != machine.simulated for row in self._log.rows):
             held, now = ("real", "simulated") if machine.simulated else ("simulated", "real")

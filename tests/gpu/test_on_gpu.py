@@ -139,7 +139,8 @@ def test_the_command_that_was_simulated_works_unchanged(tmp_path, model_path, co
     campaign = tmp_path / "campaign.yaml"
     campaign.write_text(
         f"defaults: {{model: gpu-check, model_path: {model_path}, prompt_tokens: 256, output_tokens: 16}}\n"
-        "list:\n  - {batch_size: 1}\n  - {batch_size: 8, attention: eager}\n  - {batch_size: 8, static_cache: true}\n"
+        "list:\n  - {batch_size: 1}\n  - {batch_size: 8, attention: eager}\n"
+        "  - {batch_size: 8, static_cache: true}\n"
     )
     output = tmp_path / "runs.jsonl"
     assert main(["measure", "--campaign", str(campaign), "--output", str(output)]) == 0

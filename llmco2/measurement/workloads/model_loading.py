@@ -108,9 +108,42 @@ def _from_checkpoint(configuration: RunConfiguration, config: Any, device: torch
     import torch  # noqa: PLC0415
 
     # Sharding and quantising happen while a checkpoint is read, so random weights go through one.
-    with tempfile.TemporaryDirectory(prefix="llmco2-random-") as folder:
-        random_model(config, configuration, torch.device("cpu")).save_pretrained(folder)
-        return _pretrained(configuration, folder, device)
+    with tempfile.TemporaryDirectory(prefix="llmco2-random-") as own_folder:
+        folder, write = (
+            _shared_folder(own_folder) if configuration.tensor_parallel > 1 else (own_folder, True)
+        )
+        if write:
+            random_model(config, configuration, torch.device("cpu")).save_pretrained(folder)
+        _wait_for_all(configuration)
+        model = _pretrained(configuration, folder, device)
+        _wait_for_all(configuration)  # before the folder goes
+        return model
+
+
+def _shared_folder(own_folder: str) -> tuple[str, bool]:
+    """Return the first process's folder, and whether this is that process."""
+    import torch.distributed as dist  # noqa: PLC0415
+
+    names: list[Any] = [own_folder]
+    dist.broadcast_object_list(names, src=0)
+    return str(names[0]), dist.get_rank() == 0
+
+
+def _wait_for_all(configuration: RunConfiguration) -> None:
+    if configuration.tensor_parallel > 1:
+        import torch.distributed as dist  # noqa: PLC0415
+
+        dist.barrier()
+
+
+def _parallel_options() -> dict[str, Any]:
+    """Return how this release of transformers wants to be told to shard by its own plan."""
+    try:
+        from transformers.distributed import DistributedConfig  # noqa: PLC0415
+
+        return {"distributed_config": DistributedConfig(tp_plan="auto")}
+    except (ImportError, TypeError):  # before it could carry a tensor-parallel plan
+        return {"tp_plan": "auto"}
 
 
 def _pretrained(configuration: RunConfiguration, source: str, device: torch.device) -> Any:
@@ -125,12 +158,12 @@ def _pretrained(configuration: RunConfiguration, source: str, device: torch.devi
     if configuration.precision in {"int8", "nf4"}:
         options |= {"quantization_config": _quantisation(configuration.precision), "device_map": {"": device}}
     if configuration.tensor_parallel > 1:
-        options["tp_plan"] = "auto"
+        options |= _parallel_options()
     try:
         model = AutoModelForCausalLM.from_pretrained(source, **options)
     except (OSError, ValueError, ImportError) as error:
         raise _refused(configuration, error) from error
-    if "device_map" not in options and "tp_plan" not in options:
+    if "device_map" not in options and configuration.tensor_parallel == 1:
         model = model.to(device)
     return model.eval()
 

@@ -20,7 +20,7 @@ def server_processes(url: str, proc: Path = _PROC) -> frozenset[int]:
     port = parts.port or (443 if parts.scheme == "https" else 80)
     sockets = _listening_sockets(port, proc)
     listeners = {pid for pid in _pids(proc) if sockets and sockets & _sockets_of(pid, proc)}
-    return _with_descendants(listeners, proc)
+    return with_descendants(listeners, proc)
 
 
 def _listening_sockets(port: int, proc: Path) -> set[str]:
@@ -48,7 +48,8 @@ def _sockets_of(pid: int, proc: Path) -> set[str]:
     return {link[8:-1] for link in links if link.startswith("socket:[")}
 
 
-def _with_descendants(roots: set[int], proc: Path) -> frozenset[int]:
+def with_descendants(roots: set[int], proc: Path = _PROC) -> frozenset[int]:
+    """Return ``roots`` and every process that descends from them."""
     children: dict[int, list[int]] = {}
     for pid in _pids(proc):
         children.setdefault(_parent(pid, proc), []).append(pid)

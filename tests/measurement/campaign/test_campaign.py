@@ -100,7 +100,7 @@ def rig(formula_meter):
                 open_meter=self.open_meter,
                 make_workload=lambda c, meter: TokenWorkload(c, meter, self.faults, self.loads),
                 gpu_name=lambda name: "H100-SXM5-80GB" if "H100" in name else name,
-                idle_power_w=lambda meter: 70.0 + 45.0 * bool(self.loads),
+                idle_power_w=lambda meter, bare: 70.0 if bare else 115.0,
                 check_memory=self.fits,
                 scores=self.scores,
                 now=lambda: NOW,

@@ -59,7 +59,7 @@ def test_a_campaign_over_dense_grouped_and_expert_models_labels_exact_counts(
         open_meter=lambda gpus: meter,
         make_workload=ChargedWorkload,
         gpu_name=lambda name: "H100-SXM5-80GB",
-        idle_power_w=lambda meter: 70.0,
+        idle_power_w=lambda meter, bare: 70.0,
         check_memory=lambda configuration, gpu, memory_bytes: None,
     )
     path = tmp_path / "runs.jsonl"
