@@ -140,7 +140,9 @@ def _read_arrays(numbers: Path, sha256: str) -> dict[str, NDArray[np.float32]]:
         raise CheckpointError(explain(f"{numbers} cannot be read", got=str(error), remedy=_REMEDY)) from error
 
 
-def _floats(values: NDArray[Any]) -> NDArray[np.float32]:
+def _floats(values: object) -> NDArray[np.float32]:
+    if not isinstance(values, np.ndarray):  # numpy hands out a member that is no array as bytes
+        raise ValueError("a member that is no array")
     if values.dtype.kind != "f":
         raise ValueError(f"an array of {values.dtype} where numbers are due")
     return values.astype(np.float32)

@@ -1,0 +1,136 @@
+"""A calibration multiplies what it was fitted on, leaves the rest alone, and is refused when damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from llmco2.errors import FileFormatError
+from llmco2.predictor.api import predict, predict_frame
+from llmco2.predictor.calibration import load_calibration
+
+FITTED: dict[str, Any] = {
+    "gpu": "H100-SXM5-80GB",
+    "engine": "vllm",
+    "scales": {"weight": 1.3, "idle_power": 1.2},
+    "width_scale": 0.5,
+    "n_runs": 5,
+}
+REQUEST = {"model": "Qwen/Qwen3-8B", "gpu": "H100-SXM5-80GB", "engine": "vllm", "batch_size": 4}
+
+
+@pytest.fixture
+def calibration(tmp_path: Path) -> Path:
+    return write(
+        tmp_path / "calibration.json", [FITTED, {**FITTED, "engine": "sglang", "scales": {"weight": 2.0}}]
+    )
+
+
+def write(path: Path, entries: object, **head: Any) -> Path:
+    path.write_text(
+        json.dumps({"format": "llmco2-calibration", "format_version": 1, "entries": entries, **head})
+    )
+    return path
+
+
+def test_a_calibration_moves_the_prediction_and_scales_the_interval(
+    calibration: Path, random_checkpoint_path: Path
+) -> None:
+    plain = predict(**REQUEST, checkpoint=str(random_checkpoint_path))
+    fitted = predict(**REQUEST, checkpoint=str(random_checkpoint_path), calibration=str(calibration))
+    assert fitted.total.energy_j > plain.total.energy_j
+    assert fitted.notes[-1] == "calibrated with 5 runs of this board and engine"
+    assert fitted.notes[:-1] == plain.notes
+    assert fitted.in_domain == plain.in_domain
+    # The physical lower bound holds whatever was fitted.
+    assert fitted.total.energy_bounds_j.low == plain.total.energy_bounds_j.low
+
+
+def test_it_is_not_used_elsewhere_and_says_so(calibration: Path, random_checkpoint_path: Path) -> None:
+    other = {**REQUEST, "gpu": "A100-SXM4-80GB"}
+    plain = predict(**other, checkpoint=str(random_checkpoint_path))
+    fitted = predict(**other, checkpoint=str(random_checkpoint_path), calibration=str(calibration))
+    assert fitted.total == plain.total
+    assert fitted.notes[-1] == (
+        "the calibration is for H100-SXM5-80GB under vllm, H100-SXM5-80GB under sglang, so it was not used"
+    )
+
+
+def test_a_table_calibrates_each_row_by_its_board_and_engine(
+    calibration: Path, random_checkpoint_path: Path
+) -> None:
+    rows = [{**REQUEST, "gpu": gpu, "engine": engine} for gpu in ("H100-SXM5-80GB", "A100-SXM4-80GB", "L40S")
+            for engine in ("vllm", "sglang", "hf-eager")] * 3  # fmt: skip
+    given = {"checkpoint": str(random_checkpoint_path), "calibration": str(calibration)}
+    answers = predict_frame(pd.DataFrame(rows), **given)
+    for row, (_, answer) in zip(rows, answers.iterrows(), strict=True):
+        alone = predict(**row, **given)
+        assert answer["energy_j"] == pytest.approx(alone.total.energy_j, rel=1e-6)
+        assert answer["energy_high_j"] == pytest.approx(alone.total.energy_interval_j.high, rel=1e-6)
+        assert answer["notes"] == "; ".join(alone.notes)
+
+
+def test_an_identity_changes_nothing_but_the_note(tmp_path: Path, random_checkpoint_path: Path) -> None:
+    path = write(tmp_path / "c.json", [{**FITTED, "scales": {"weight": 1.0}, "width_scale": 1.0}])
+    plain = predict(**REQUEST, checkpoint=str(random_checkpoint_path))
+    fitted = predict(**REQUEST, checkpoint=str(random_checkpoint_path), calibration=str(path))
+    assert fitted.total == plain.total
+
+
+def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.json", [FITTED])
+    assert load_calibration(str(path), "H100-SXM5-80GB", "vllm").scales["weight"] == 1.3
+    write(path, [{**FITTED, "scales": {"weight": 1.75}}])
+    assert load_calibration(str(path), "H100-SXM5-80GB", "vllm").scales == {"weight": 1.75}
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([], "expected a list of entries"),
+        ({"a": 1}, "expected a list of entries"),
+        ([1], "expected a list of entries"),
+        ([{**FITTED, "gpu": None}], "got gpu None, expected a name"),
+        ([{**FITTED, "scales": {"speed": 1.0}}], "expected scales of known coefficients"),
+        ([{**FITTED, "scales": [1.0]}], "expected scales of known coefficients"),
+        ([{**FITTED, "scales": {"weight": "fast"}}], "got weight 'fast', expected 0.05 to 20.0"),
+        ([{**FITTED, "scales": {"weight": True}}], "got weight True, expected 0.05 to 20.0"),
+        ([{**FITTED, "scales": {"weight": float("nan")}}], "got weight nan, expected 0.05 to 20.0"),
+        ([{**FITTED, "scales": {"weight": 1000}}], "got weight 1000, expected 0.05 to 20.0"),
+        ([{**FITTED, "scales": {"weight": 10**400}}], "expected 0.05 to 20.0"),
+        ([{**FITTED, "width_scale": 0}], "got width_scale 0, expected 0.05 to 20.0"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_damaged_entry_is_refused_in_one_line(
+    entries: object, reason: str, tmp_path: Path, random_checkpoint_path: Path
+) -> None:
+    path = write(tmp_path / "c.json", entries)
+    with pytest.raises(FileFormatError) as refused:
+        predict(**REQUEST, calibration=str(path), checkpoint=str(random_checkpoint_path))
+    said = str(refused.value)
+    assert said.startswith(f"{path} is no calibration")
+    assert reason in said
+    assert said.endswith("; write one with llmco2 calibrate")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"format": "other"}', b"[" * 100_000])
+def test_a_foreign_or_truncated_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"c\.json is no calibration"):
+        load_calibration(str(path), "H100-SXM5-80GB", "vllm")
+
+
+def test_another_version_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="expected format 'llmco2-calibration' 1"):
+        load_calibration(
+            str(write(tmp_path / "c.json", [FITTED], format_version=2)), "H100-SXM5-80GB", "vllm"
+        )
+    with pytest.raises(FileFormatError, match=r"none\.json is no calibration: got .*No such file"):
+        load_calibration(str(tmp_path / "none.json"), "H100-SXM5-80GB", "vllm")
