@@ -31,8 +31,8 @@ SLOT_COEFFICIENTS: Final = {
     # name: (low, high, initial)
     "compute": (1.0, 25.0, 1.6),
     "weight": (1.0, 12.0, 1.25),
-    "activation": (1.0, 40.0, 2.5),
-    "kv": (1.0, 40.0, 2.0),
+    "activation": (1.0, 12.0, 2.0),
+    "kv": (1.0, 40.0, 1.6),
     "network": (1.0, 40.0, 2.5),
     "launch_s": (1e-7, 1e-4, 3e-6),
     "compute_power": (0.03, 1.0, 0.45),

@@ -24,8 +24,8 @@ class KernelTable:
     phase: Phase
     flops: SlotArray  # multiply-adds count two
     weight_bytes: SlotArray
-    activation_bytes: SlotArray  # inputs and outputs of the kernel, recurrent state included
-    kv_bytes: SlotArray  # cache read and written
+    activation_bytes: SlotArray  # inputs and outputs of the kernel
+    kv_bytes: SlotArray  # cache or recurrent state, read and written
     network_bytes: SlotArray  # sent by one GPU
     launches: SlotArray  # kernels started, layers and steps multiplied out
     steps: Column  # forward passes, (n_requests,)

@@ -2,8 +2,9 @@
 
 A score of zero everywhere is the formula with its prior constants. Shrunken offsets per kernel kind, engine,
 precision, board and model family make it the fitted formula; a graph network over size-free descriptors of the
-kernels adds a bounded correction that is zero at the start. Coefficients never see a request's size, so predictions
-stay monotone in it.
+kernels adds a bounded correction that is zero at the start, and zero for a deployment whose engine, board or model
+family was never measured: there the formula is what transfers. Coefficients never see a request's size, so
+predictions stay monotone in it.
 """
 
 from __future__ import annotations
@@ -142,12 +143,18 @@ class CoefficientNetwork(nn.Module):
         for convolution in self.convolutions:
             hidden = hidden + torch.tanh(convolution(hidden, graphs.edge_index))
         pooled = global_mean_pool(hidden, graphs.batch, n_graphs)  # (n_graphs, hidden_dim)
-        limit = self.correction_limit
-        node = limit * torch.tanh(self.slot_head(torch.cat([hidden, pooled[graphs.batch]], dim=1)) / limit)
+        limit = self.correction_limit * in_vocabulary(batch).repeat(len(PHASES))[:, None]  # (n_graphs, 1)
+        both = torch.cat([hidden, pooled[graphs.batch]], dim=1)
+        node = limit[graphs.batch] * torch.tanh(self.slot_head(both) / self.correction_limit)
         dense = node.new_zeros(n_graphs * N_SLOTS, N_SLOT_COEFFICIENTS)
         dense = dense.index_put((graphs.batch * N_SLOTS + graphs.slot,), node)
-        phase = limit * torch.tanh(self.phase_head(pooled) / limit)
+        phase = limit * torch.tanh(self.phase_head(pooled) / self.correction_limit)
         return dense.view(len(PHASES), n, N_SLOTS, -1), phase.view(len(PHASES), n, -1)
+
+
+def in_vocabulary(batch: DeploymentBatch) -> Tensor:
+    """Return 1 for deployments whose engine, board and family were all measured, else 0, ``(n_deployments,)``."""
+    return ((batch.engine > 0) & (batch.gpu > 0) & (batch.family > 0)).float()
 
 
 def _bounded(ranges: dict[str, tuple[float, float, float]], scores: Tensor) -> dict[str, Tensor]:

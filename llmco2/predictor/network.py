@@ -69,12 +69,14 @@ def coefficients(
     attention = arrays["engine_attention"][engine][:, None, :] * _IS_ATTENTION[:, None]
     slot_scores = per_deployment[:, None, :] + per_slot + attention
     answer: dict[Phase, PhaseCoefficients] = {}
+    # The graph network corrects only where engine, board and family were all measured; elsewhere the formula answers.
+    gate = ((engine > 0) & (gpu > 0) & (family > 0)).astype(np.float32)
     for p, phase in enumerate(PHASES):
         phase_scores = arrays["base_phase"][p] + arrays["engine_phase"][engine, p] + phase_level
         slot = slot_scores
         if checkpoint.network["hidden_dim"]:
             node, pooled = _corrections(checkpoint, phase, columns, engine)
-            slot, phase_scores = slot + node, phase_scores + pooled
+            slot, phase_scores = slot + gate[:, None, None] * node, phase_scores + gate[:, None] * pooled
         answer[phase] = PhaseCoefficients(
             slot=_bounded(SLOT_COEFFICIENTS, slot), phase=_bounded(PHASE_COEFFICIENTS, phase_scores)
         )
