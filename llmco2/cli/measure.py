@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         return _measure(args, campaign, _rig(args, campaign, channel))
     finally:
         if channel is not None:
-            channel.tell("end")
+            channel.end()
 
 
 def _channel() -> Any:

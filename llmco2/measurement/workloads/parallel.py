@@ -64,6 +64,15 @@ class CommandChannel:
         """Send one command to all followers."""
         self._dist.broadcast_object_list([command, argument], src=0, group=self._group)
 
+    def end(self) -> None:
+        """Let the followers go, and leave them."""
+        self.tell("end")
+        self.leave()
+
+    def leave(self) -> None:
+        """Leave the other processes; the group's threads must end before the process does."""
+        self._dist.destroy_process_group()
+
     def hear(self) -> tuple[str, Any]:
         """Wait for the next command."""
         message: list[Any] = [None, None]
@@ -137,6 +146,7 @@ def follow(channel: CommandChannel, *, device: str) -> None:
     while True:
         command, argument = channel.hear()
         if command == "end":
+            channel.leave()
             return
         try:
             if command == "load":
