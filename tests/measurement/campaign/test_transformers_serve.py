@@ -19,40 +19,11 @@ from llmco2.measurement.workloads.server_process import server_processes
 from llmco2.measurement.workloads.server_workload import ServerWorkload
 
 pytestmark = pytest.mark.slow
-VOCABULARY = 400
 SERVE = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
 
 
-def write_checkpoint(folder, words=VOCABULARY):
-    """Write a tiny Llama with random weights and a tokenizer whose every token is one word."""
-    from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: PLC0415
-
-    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"word{i}": i for i in range(3, words)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
-    )
-    fast.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    fast.save_pretrained(folder)
-    config = LlamaConfig(
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=words,
-        max_position_embeddings=512,
-        eos_token_id=None,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config.eos_token_id = None
-    model.save_pretrained(folder)
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, write_checkpoint):
     for name in ("transformers", "fastapi", "uvicorn", "openai"):
         if importlib.util.find_spec(name) is None:
             pytest.skip("needs the server's packages: pip install 'transformers[serving]'")
