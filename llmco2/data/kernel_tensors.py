@@ -1,7 +1,7 @@
 """Measured kernels as tensors: each is a model of one layer whose other kernels are left out.
 
-A matrix product, an attention, an expert layer or an all-reduce is counted and described by the very code that counts
-it inside a model, so the coefficients it trains are those that whole runs use.
+A matrix product, an attention, an expert layer or an all-reduce is counted and described by the very code
+that counts it inside a model, so the coefficients it trains are those that whole runs use.
 
 Invariant: a kernel that this view cannot represent is dropped and counted in the log, never approximated.
 """
@@ -125,7 +125,7 @@ def kernel_tensors(kernels: pd.DataFrame) -> KernelTensors:
     rows = kernels.astype(object).where(kernels.notna(), None).to_dict("records")
     for i, row in enumerate(rows):
         try:
-            found.append((i, one_kernel(row)))
+            found.append((i, one_kernel({str(name): value for name, value in row.items()})))
         except InputError as error:
             dropped[str(error)] += 1
     if dropped:
@@ -140,8 +140,8 @@ def kernel_tensors(kernels: pd.DataFrame) -> KernelTensors:
     columns = deployment_columns([k.deployment for k in chosen])
     keep = _kept_slots(chosen)
     phase = np.array([PHASES.index(k.phase) for k in chosen])
-    limit = kernels["power_limit_w"].astype(float).to_numpy()[index]
-    power = kernels["power_w"].astype(float).to_numpy()[index].copy()
+    limit = kernels["power_limit_w"].to_numpy(dtype=np.float64)[index]
+    power = kernels["power_w"].to_numpy(dtype=np.float64)[index].copy()
     power[kernels["n_gpus"].to_numpy()[index] > 1] = np.nan  # of which GPUs is not said
     return KernelTensors(
         deployments=tuple(k.deployment for k in chosen),
@@ -261,11 +261,12 @@ def _only(graphs: PhaseGraphs, keep: NDArray[np.bool_]) -> PhaseGraphs:
 
 def _kernel_basis(kernels: list[OneKernel], columns: DeploymentColumns, keep: NDArray[np.bool_],
                   phase: NDArray[np.intp], power_limit_w: NDArray[np.float64]) -> PhaseBasis:  # fmt: skip
-    sizes = [
-        np.array([getattr(k, name) for k in kernels])
-        for name in ("batch_size", "prompt_tokens", "output_tokens")
-    ]
-    work = columns.workload(*sizes, np.zeros(len(kernels)))
+    work = columns.workload(
+        np.array([kernel.batch_size for kernel in kernels]),
+        np.array([kernel.prompt_tokens for kernel in kernels]),
+        np.array([kernel.output_tokens for kernel in kernels]),
+        np.zeros(len(kernels)),
+    )
     limit = np.where(np.isnan(power_limit_w), columns.device.tdp_w, power_limit_w)
     both = [phase_basis(p, columns, work, limit)[0] for p in PHASES]
     picked = {}

@@ -1,7 +1,7 @@
 """Batches of runs, cut from tensors that are all in memory.
 
-A run is a row of a few dozen numbers and the graphs belong to deployments, so there is nothing for worker processes
-to do: a loader hands out views of cached tensors. It shards itself in a distributed run.
+A run is a row of a few dozen numbers and the graphs belong to deployments, so there is nothing for worker
+processes to do: a loader hands out views of cached tensors. It shards itself in a distributed run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RunLoader:
     """An iterable of :class:`RunBatch` with a fixed number of batches.
 
     Args:
-        rows: positions in the table; all of them are handed out in this order, unless ``epoch_rows`` is given.
+        rows: positions in the table; handed out in this order, unless ``epoch_rows`` is given.
         batch_size: rows a batch; 0 puts an epoch into one batch.
         take: makes a batch of table positions.
         epoch_rows: positions by epoch, for training.

@@ -1,14 +1,14 @@
 """The data module: runs (and kernels) in, group-aware splits and batches out.
 
-Invariant: no group is on two sides of a split, which is checked and not assumed; the test side depends on the rows
-and the split's own seed alone. Names (engines, GPUs, families) are learnt from training rows only, so what is held
-out is as unknown to the network as it will be to a user.
+Invariant: no group is on two sides of a split, which is checked and not assumed; the test side depends on the
+rows and the split's own seed alone. Names (engines, GPUs, families) are learnt from training rows only, so
+what is held out is as unknown to the network as it will be to a user.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,8 @@ class EnergyDataModule(pl.LightningDataModule):
     """Measured runs and kernels for training.
 
     Args:
-        runs: a run table (``.csv``, ``.csv.gz``, ``.jsonl``, ``.parquet``) or a folder of public sources; by default
-            the simulated set that ships.
+        runs: a run table (``.csv``, ``.csv.gz``, ``.jsonl``, ``.parquet``) or a folder of public sources; by
+            default the simulated set that ships.
         allow_simulated: accept simulated rows in ``runs``.
         split: which rows are held out.
         sampler: in what order training rows are seen.
@@ -81,7 +81,7 @@ class EnergyDataModule(pl.LightningDataModule):
         seed: of the order of rows.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the command line names every one
         self,
         runs: str | None = None,
         allow_simulated: bool = False,
@@ -157,6 +157,21 @@ class EnergyDataModule(pl.LightningDataModule):
             source=self._source_index[index],
             index=index,
         )
+
+    def training_side(self) -> tuple[pd.DataFrame, RunTensors]:
+        """Return the rows that train, as a table and as tensors."""
+        rows, tensors = self.sides.train, self.tensors
+        index = torch.from_numpy(rows.astype(np.int64))
+        own = replace(
+            tensors,
+            deployment=tensors.deployment[index],
+            bases=(take_basis(tensors.bases[0], index), take_basis(tensors.bases[1], index)),
+            labels=tensors.labels[index],
+            weight=tensors.weight[index],
+            source=tuple(tensors.source[i] for i in rows),
+            run_id=tuple(tensors.run_id[i] for i in rows),
+        )
+        return self.frame.iloc[rows].reset_index(drop=True), own
 
     def kernel_batch(self) -> KernelBatch | None:
         """Return the measured kernels, or None where there are none."""
@@ -268,10 +283,9 @@ def _outer_split(frame: pd.DataFrame, options: SplitOptions) -> Split:
     return next(split for split in leave_one_out(frame, options.kind) if split.name == wanted)
 
 
-def _sides(
-    frame: pd.DataFrame, name: str, by: tuple[str, ...], train: Index, validation: Index, test: Index
-) -> DataSides:
-    ids = frame["run_id"]
-    hashes = {side: run_ids_sha256(ids.iloc[rows])
-              for side, rows in (("train", train), ("validation", validation), ("test", test))}  # fmt: skip
+def _sides(frame: pd.DataFrame, name: str, by: tuple[str, ...], *rows: Index) -> DataSides:
+    """Return the sides of ``rows``: train, validation, test."""
+    train, validation, test = rows
+    names = ("train", "validation", "test")
+    hashes = {side: run_ids_sha256(frame["run_id"].iloc[own]) for side, own in zip(names, rows, strict=True)}
     return DataSides(name=name, by=by, train=train, validation=validation, test=test, sha256=hashes)

@@ -1,7 +1,7 @@
 """What a person may set about training data: which split, which order of rows, which kernels.
 
-Invariant: options are frozen and checked when they are made (and have no slots, because the command line reads
-defaults through ``vars``); a bad one is refused with the choices there are.
+Invariant: options are frozen and checked when they are made (and have no slots, because the
+command line reads defaults through ``vars``); a bad one is refused with the choices there are.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class SamplerOptions:
     """In what order, and how often, training rows are seen.
 
     Attributes:
-        kind: ``uniform`` (each row once an epoch), ``focused`` (workload density × region error, with a floor of
-            exploration), ``paper`` (Algorithm 1 of arXiv 2410.02950 over the training rows as its pool).
+        kind: ``uniform`` (each row once an epoch), ``focused`` (workload density × region error, with a
+            floor of exploration), ``paper`` (Algorithm 1 of arXiv 2410.02950, the training rows its pool).
         trace: workload that ``focused`` weighs rows by.
         workload: a CSV of one's own requests in place of the trace (columns prompt_tokens, output_tokens).
         exploration: share of ``focused`` draws that is uniform; at least 0.001.
@@ -90,7 +90,7 @@ class KernelOptions:
     """Which measured kernels train the coefficients beside whole runs.
 
     Attributes:
-        path: a table of kernel measurements, or the public ``kernels.parquet`` or its folder; none by default.
+        path: a table of kernel measurements, or the public ``kernels.parquet`` or its folder.
         max_rows: kernels kept, spread evenly over (GPU, kind, precision).
         seed: of that choice.
     """

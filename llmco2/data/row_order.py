@@ -1,7 +1,7 @@
 """The order in which training rows are seen, epoch by epoch.
 
-Invariant: an order hands out positions among the training rows it was made with and nothing else. Every process of
-a distributed run that makes it with the same seed gets the same order, and takes its own share of it.
+Invariant: an order hands out positions among the training rows it was made with and nothing else. Every
+process of a distributed run that makes it with the same seed gets the same order, and takes its own share.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs to train on, from wherever a person keeps them: a table, a folder of public sources, or what ships.
 
-Invariant: simulated rows train nothing unless somebody asked for them, and the log says so whenever they do. A run
-whose deployment cannot be resolved is dropped, counted and named in the log, never passed over in silence.
+Invariant: simulated rows train nothing unless somebody asked for them, and the log says so whenever they do.
+A run whose deployment cannot be resolved is dropped, counted and named in the log, never in silence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from llmco2.resources import datasets_dir
 
 _LOG = logging.getLogger(__name__)
 DEPLOYMENT_COLUMNS: Final = (
-    "model", "gpu", "tensor_parallel", "pipeline_parallel", "expert_parallel", "engine", "precision", "kv_precision",
+    "model", "gpu", "tensor_parallel", "pipeline_parallel", "expert_parallel", "engine", "precision",
+    "kv_precision",
 )  # fmt: skip
 _REASONS_SHOWN: Final = 5
 
@@ -47,8 +48,11 @@ def load_runs(path: str | None, *, allow_simulated: bool = False) -> pd.DataFram
         runs = read_runs(path, allow_simulated=allow_simulated)
     n_simulated = int(runs["simulated"].sum())
     if n_simulated:
-        _LOG.warning("SIMULATED DATA: %d of %d runs were drawn by no GPU; what they train predicts nothing real",
-                     n_simulated, len(runs))  # fmt: skip
+        _LOG.warning(
+            "SIMULATED DATA: %d of %d runs were drawn by no GPU; what they train predicts nothing real",
+            n_simulated,
+            len(runs),
+        )
     return resolvable(runs)
 
 

@@ -1,13 +1,14 @@
 """LLMCO2 as its authors describe it (arXiv 2410.02950), to compare with: two GraphSAGE networks, one a phase.
 
-Each network reads the kernel graph of its phase (one-hot kind of every kernel with its FLOPs, bytes, attainable
-roofline rate and network bytes), passes two rounds of GraphSAGE with unit-length outputs, takes the maximum over the
-kernels, joins the result with features of the GPU, the model and the whole phase, and regresses the log of the
-energy. The decode network also reads what the prefill network said. Sizes, dropout and the hand-over between the two
-networks follow the authors' published scripts.
+Each network reads the kernel graph of its phase (one-hot kind of every kernel with its FLOPs, bytes,
+attainable roofline rate and network bytes), passes two rounds of GraphSAGE with unit-length outputs, takes
+the maximum over the kernels, joins the result with features of the GPU, the model and the whole phase, and
+regresses the log of the energy. The decode network also reads what the prefill network said. Sizes, dropout
+and that hand-over follow the authors' published scripts.
 
-What differs: kernel kinds are those of this package (nine, the paper's eight and recurrent scans); magnitudes enter
-as logs, because energies here span nine decades; request sizes enter through the kernels and the number of steps.
+What differs: kernel kinds are those of this package (nine, the paper's eight and recurrent scans);
+magnitudes enter as logs, because energies here span nine decades; request sizes enter through the kernels
+and the number of steps; the networks train on whatever energies a run knows, not on phases alone.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ PHASE_FEATURES: Final = (
 )
 DEPLOYMENT_FEATURES: Final = (
     "log_matmul_flops_per_s", "log_vector_flops_per_s", "log_memory_bandwidth", "log_network_bandwidth",
-    "log_memory_bytes", "log_tdp_w", "log_hidden_dim", "log_n_layers", "log_n_heads", "log_ffn_dim", "log_vocab_size",
+    "log_memory_bytes", "log_tdp_w", "log_hidden_dim", "log_n_layers", "log_n_heads", "log_ffn_dim",
+    "log_vocab_size",
 )  # fmt: skip
 N_NODE_FEATURES: Final = len(KINDS) + len(SIZE_FEATURES)
 N_GLOBAL_FEATURES: Final = len(PHASE_FEATURES) + len(DEPLOYMENT_FEATURES)

@@ -1,4 +1,4 @@
-"""What happens beside training: the numbers are exported, predictions are written, simulated data are announced."""
+"""What happens beside training: numbers are exported, predictions written, a checkpoint kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from llmco2.data.module import EnergyDataModule
 from llmco2.data.tensors import LABELS
-from llmco2.training.export import NO_INTERVALS, export_checkpoint, training_domain
+from llmco2.training.domain import training_domain
+from llmco2.training.export import export_checkpoint, validation_intervals
 from llmco2.training.models import PhysicsModel
 from llmco2.training.module import EnergyModule
 
@@ -40,12 +41,11 @@ class ExportCheckpoint(pl.Callback):
             _LOG.info("the paper's networks have no numbers to export; keep the .ckpt file")
             return
         data = pl_module.data
-        seen = set(data.tensors.deployment[data.sides.train].tolist())
         path = export_checkpoint(
             model.network,
             log_folder(trainer) / f"{self.name}.json",
-            intervals=NO_INTERVALS,
-            domain=training_domain([data.tensors.deployments[i] for i in sorted(seen)]),
+            intervals=validation_intervals(pl_module.validation_errors),
+            domain=training_domain(*data.training_side()),
             metadata={
                 "recipe": recipe(pl_module, trainer),
                 "data": data.description(),
@@ -69,7 +69,7 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class WritePredictions(pl.Callback):
-    """Writes ``predictions.csv`` into the log folder after ``predict``: every run, predicted beside measured."""
+    """Writes ``predictions.csv`` into the log folder after ``predict``: predicted beside measured."""
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the table."""
@@ -83,7 +83,9 @@ class WritePredictions(pl.Callback):
 
 def prediction_table(data: EnergyDataModule, batches: list[Any]) -> pd.DataFrame:
     """Return ``run_id``, ``predicted_*`` and ``measured_*`` columns, one row per run, in table order."""
-    frames = [pd.DataFrame({name: values.cpu().numpy() for name, values in batch.items()}) for batch in batches]
+    frames = [
+        pd.DataFrame({name: values.cpu().numpy() for name, values in batch.items()}) for batch in batches
+    ]
     joined = pd.concat(frames).sort_values("index", kind="stable")
     rows = joined["index"].to_list()
     labels = data.tensors.labels[rows].numpy()
@@ -102,7 +104,7 @@ def recipe(module: EnergyModule, trainer: pl.Trainer) -> dict[str, Any]:
         "optimizer": asdict(module.optimizer_options),
         "unknown_share": asdict(module.unknown_share),
         "priors": asdict(module.priors),
-        "kernels": {**asdict(module.kernel_training), "n_kernels": 0 if data.kernels is None else len(data.kernels)},
+        "kernels": asdict(module.kernel_training),
         "sampler": asdict(data.sampler_options),
         "batch_size": data.batch_size,
         "epochs": trainer.current_epoch,

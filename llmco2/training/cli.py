@@ -1,7 +1,8 @@
 """``llmco2 train fit|validate|test|predict``: one call of LightningCLI.
 
 Invariant: classes are fixed, so a misspelt option is an error; the defaults are those of the shipped
-``default.yaml``, from a checkout as from an installed wheel, and a later ``--config`` changes only what it names.
+``default.yaml``, from a checkout as from an installed wheel, and a later ``--config`` changes only what it
+names.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _CONFIG_OPTIONS: Final = ("--config", "-c")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the training command line and return its exit code; ``argv`` defaults to the process's own arguments."""
+    """Run the training command line and return its exit code; ``argv`` defaults to ``sys.argv[1:]``."""
     try:
         arguments = with_shipped_configs(sys.argv[1:] if argv is None else argv)
         with _as_process_arguments(arguments):
@@ -73,7 +74,9 @@ def _config_path(value: str) -> str:
     shipped = configs_dir() / (value if path.suffix in {".yaml", ".yml"} else f"{value}.yaml")
     if shipped.is_file():
         return str(shipped)
-    raise UnknownNameError("configuration", value, shipped_configs(), remedy=f"there are: {', '.join(shipped_configs())}")
+    raise UnknownNameError(
+        "configuration", value, shipped_configs(), remedy=f"there are: {', '.join(shipped_configs())}"
+    )
 
 
 def _run() -> None:
@@ -95,7 +98,11 @@ def _run() -> None:
                 check_readable(str(chosen))
 
     _log_to_stderr()
-    default = {"default_config_files": [str(configs_dir() / _DEFAULT)], "exit_on_error": False, "allow_abbrev": False}
+    default = {
+        "default_config_files": [str(configs_dir() / _DEFAULT)],
+        "exit_on_error": False,
+        "allow_abbrev": False,
+    }
     TrainingCLI(
         EnergyModule,
         EnergyDataModule,
@@ -103,7 +110,12 @@ def _run() -> None:
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": "llmco2 train", "exit_on_error": False, "allow_abbrev": False, **dict.fromkeys(SUBCOMMANDS, default)},
+        parser_kwargs={
+            "prog": "llmco2 train",
+            "exit_on_error": False,
+            "allow_abbrev": False,
+            **dict.fromkeys(SUBCOMMANDS, default),
+        },
     )
 
 
@@ -115,7 +127,9 @@ def bad_option(complaint: str, parsers: Mapping[str, Any]) -> InputError:
     typed = next(filter(None, misspelt.groups()), "") if misspelt else ""
     near = nearest_names(typed, known) if typed and typed not in known else []
     hint = f"did you mean {', '.join(near)}?" if near else ""
-    return InputError(explain(line.rstrip("."), remedy=f"{hint} llmco2 train fit --help lists the options".strip()))
+    return InputError(
+        explain(line.rstrip("."), remedy=f"{hint} llmco2 train fit --help lists the options".strip())
+    )
 
 
 @contextlib.contextmanager

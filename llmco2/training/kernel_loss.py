@@ -1,4 +1,4 @@
-"""What measured kernels teach: the latency and the watts of one launch, through the same readout as whole runs."""
+"""What measured kernels teach: latency and watts of one launch, through the same readout as whole runs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""How far predictions are off: MAPE, median error and the share within ten percent, by label and for energy at large.
+"""How far predictions are off: MAPE, median error and the share within ten percent, by label and for energy.
 
-A run's energy error is the mean log error over the energies it knows, so a run that knows its phases counts once.
+A run's energy error is the mean log error over the energies it knows, so a run that knows its phases
+counts once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two things that can be trained, behind one face: predict the labels of a batch, and say what to minimise.
+"""The two things that can be trained, behind one face: predict a batch's labels, and say what to minimise.
 
 Invariant: predictions never use a source's own offset; it is fitted beside the network and left behind.
 """
@@ -12,12 +12,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from llmco2.data.devices import on_device
 from llmco2.data.tensors import LABELS, N_LABELS, RunBatch
 from llmco2.errors import InputError, explain
 from llmco2.networks.batch import DeploymentBatch
 from llmco2.networks.coefficients import CoefficientNetwork, Vocabulary
 from llmco2.networks.paper import PaperInputs, PaperNetwork
-from llmco2.data.devices import on_device
 from llmco2.training.loss import Priors, SourceLevels, log_errors, predicted_labels, robust_loss
 from llmco2.training.options import NetworkOptions, OptimizerOptions, UnknownShare
 
@@ -77,7 +77,7 @@ class PhysicsModel(EnergyModel):
         return self.priors.penalty(self.network, self.levels.level) / self.effective_rows
 
     def parameter_groups(self, options: OptimizerOptions) -> list[dict[str, Any]]:
-        """Return the formula's constants, which priors hold, and the graph network's weights, which decay holds."""
+        """Return the formula's constants, which priors hold, and graph weights, which decay holds."""
         graph = {name for name, _ in self.network.named_parameters() if name.split(".")[0] in _GRAPH_PARTS}
         weights = [p for name, p in self.network.named_parameters() if name in graph]
         constants = [p for name, p in self.network.named_parameters() if name not in graph]

@@ -1,12 +1,14 @@
 """The LightningModule: thin, with one shared step for every stage.
 
-Invariant: it holds no formula; networks predict, losses judge, the data module hands out rows. What a checkpoint
-needs beyond weights (names, sizes, sources) is plain lists and numbers, so it loads with ``weights_only=True``.
+Invariant: it holds no formula; networks predict, losses judge, the data module hands out rows. What a
+checkpoint needs beyond weights (names, sizes, sources) is plain lists and numbers, so it loads with
+``weights_only=True``.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,13 +19,13 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from llmco2.data.devices import on_device
 from llmco2.data.kernel_tensors import KernelBatch
 from llmco2.data.module import EnergyDataModule
 from llmco2.data.tensors import LABELS, RunBatch
 from llmco2.errors import CheckpointError, InputError, explain
 from llmco2.networks.coefficients import Vocabulary
 from llmco2.networks.paper import paper_inputs
-from llmco2.data.devices import on_device
 from llmco2.training.kernel_loss import kernel_loss
 from llmco2.training.loss import Priors, log_errors, robust_loss
 from llmco2.training.metrics import ErrorSummary, known_log_errors, row_energy_errors, summaries
@@ -40,7 +42,7 @@ def effective_rows(n_rows: int) -> float:
 
     Rows of one campaign share their errors, so evidence grows with the root of their number.
     """
-    return _EVIDENCE_PER_ROOT_ROW * float(n_rows) ** 0.5
+    return _EVIDENCE_PER_ROOT_ROW * math.sqrt(n_rows)
 
 
 class EnergyModule(pl.LightningModule):
@@ -55,7 +57,7 @@ class EnergyModule(pl.LightningModule):
         seed: of the names that are hidden.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the command line names every one
         self,
         network: NetworkOptions = NetworkOptions(),  # noqa: B008 - frozen
         optimizer: OptimizerOptions = OptimizerOptions(),  # noqa: B008 - frozen
@@ -77,6 +79,7 @@ class EnergyModule(pl.LightningModule):
         self.sources: tuple[str, ...] = ()
         self.test_summaries: dict[str, ErrorSummary] = {}
         self.validation_summaries: dict[str, ErrorSummary] = {}
+        self.validation_errors = torch.empty(0)  # log energy error of each validation row
         self._kernels: KernelBatch | None = None
         self._seen: list[tuple[Tensor, Tensor]] = []  # predicted and labels of the batches of an evaluation
 
@@ -155,6 +158,7 @@ class EnergyModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation figures."""
+        self.validation_errors = row_energy_errors(known_log_errors(*self._gathered()))
         self.validation_summaries = self._summarise("val")
 
     def on_test_epoch_end(self) -> None:
@@ -209,8 +213,8 @@ class EnergyModule(pl.LightningModule):
         fitting = trainer is not None and trainer.state.fn == "fit"
         if fitting and self.sources != sources:
             raise CheckpointError(
-                explain("cannot resume on other data", got=", ".join(self.sources), expected=", ".join(sources),
-                        remedy="resume with the runs the checkpoint was fitted to")
+                explain("cannot resume on other data", got=", ".join(self.sources),
+                        expected=", ".join(sources), remedy="resume with the same runs")
             )  # fmt: skip
         n_rows = len(self.data.sides.train) if trainer is not None else 1
         self.build(vocabulary, sources, n_rows=n_rows)
@@ -247,7 +251,10 @@ class EnergyModule(pl.LightningModule):
 
     def _kernel_loss(self, kernels: KernelBatch) -> Tensor:
         model = self._built()
-        assert isinstance(model, PhysicsModel)  # noqa: S101 - _wanted_kernels has refused anything else
+        if not isinstance(model, PhysicsModel):
+            raise InputError(
+                explain("the paper's networks know no single kernels", remedy="leave model.kernels out")
+            )
         only = self.current_epoch < self.kernel_training.epochs
         own = kernel_loss(model.network, on_device(kernels, self.device)) / self.priors.noise**2
         self.log("train/kernel_loss", own, batch_size=len(kernels.latency_s))
@@ -262,16 +269,19 @@ class EnergyModule(pl.LightningModule):
         self._seen.append((predicted.detach().cpu(), batch.labels.cpu()))
 
     def _summarise(self, stage: str) -> dict[str, ErrorSummary]:
-        predicted, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        found = summaries(*self._gathered())
         self._seen.clear()
-        found = summaries(predicted, labels)
         for label, summary in found.items():
             for figure in ("mape_percent", "median_percent", "eba10_percent"):
                 self.log(f"{stage}/{label}/{figure}", getattr(summary, figure), sync_dist=True)
         return found
 
+    def _gathered(self) -> tuple[Tensor, Tensor]:
+        predicted, labels = zip(*self._seen, strict=True)
+        return torch.cat(predicted), torch.cat(labels)
+
     def _generator(self) -> torch.Generator:
-        """Return a generator that depends on seed and step alone, so that a resumed fit hides the same names."""
+        """Return a generator of seed and step alone, so that a resumed fit hides the same names."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
 
     def _built(self) -> EnergyModel:
@@ -291,15 +301,16 @@ def check_readable(path: str) -> None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(explain(f"{path} is no whole checkpoint", got=first[:100], remedy=remedy)) from error
+        what = f"{path} is no whole checkpoint"
+        raise CheckpointError(explain(what, got=first[:100], remedy=remedy)) from error
     _described(checkpoint if isinstance(checkpoint, dict) else {})
 
 
 def _described(checkpoint: Mapping[str, Any]) -> tuple[NetworkOptions, Vocabulary, tuple[str, ...]]:
-    state = checkpoint.get(_STATE)
+    state: Any = checkpoint.get(_STATE)
     try:
-        vocabulary = Vocabulary(**{kind: tuple(names) for kind, names in state["vocabulary"].items()})  # type: ignore[index]
-        return NetworkOptions(**state["network"]), vocabulary, tuple(state["sources"])  # type: ignore[index]
+        vocabulary = Vocabulary(**{kind: tuple(names) for kind, names in state["vocabulary"].items()})
+        return NetworkOptions(**state["network"]), vocabulary, tuple(state["sources"])
     except (TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             explain("not a training checkpoint of this version", expected=f"an entry {_STATE!r}",
@@ -314,6 +325,6 @@ def _check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
     )  # fmt: skip
     if differing:
         raise CheckpointError(
-            explain("the checkpoint is of another version of the network", got=f"{len(differing)} other arrays, "
-                    f"such as {differing[0]}", remedy="train again with this version of llmco2")
+            explain("the checkpoint is of another network", got=f"{len(differing)} other arrays, such as "
+                    f"{differing[0]}", remedy="train again with this version of llmco2")
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """What a person may set about the network and how it is fitted.
 
-Invariant: options are frozen and checked when they are made (and have no slots, because the command line reads
-defaults through ``vars``).
+Invariant: options are frozen and checked when they are made (and have no slots, because the
+command line reads defaults through ``vars``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class NetworkOptions:
         kind: ``physics`` (bounded factors of the physical readout) or ``paper`` (two GraphSAGE networks).
         hidden_dim: width of the graph network; 0 leaves the formula alone (``physics`` only).
         n_rounds: rounds of message passing of ``physics``; 0 pools over kernels only.
-        correction_limit: largest score that the graph network of ``physics`` may add (1 is about a factor of e).
+        correction_limit: largest score that the graph network may add (1 is about a factor of e).
         dropout: of ``paper``.
     """
 
