@@ -20,7 +20,7 @@ CAMPAIGN = """
 defaults: {model: meta-llama/Llama-3.1-8B}
 grid:
   batch_size: [1, 2, 4, 8, 16]
-  prompt_tokens: [128, 512, 2048]
+  prompt_tokens: [128, 2048]
   output_tokens: [8, 64, 256]
 """
 GPU = "H100-SXM5-80GB"
