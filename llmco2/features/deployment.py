@@ -283,7 +283,7 @@ def deployment_columns(deployments: Sequence[Deployment]) -> DeploymentColumns:
     narrow = [d.precision.weight_bytes_per_element for d in deployments]
     parts = [d.precision.quantised for d in deployments]
     return DeploymentColumns(
-        shape=shape_columns([d.architecture for d in deployments]),
+        shape=_shape_columns([deployment.architecture for deployment in deployments]),
         device=_device_columns(deployments),
         weight_bytes_per_element=column(
             [s if p == "experts" else w for w, p, s in zip(narrow, parts, stream, strict=True)]
@@ -298,6 +298,14 @@ def deployment_columns(deployments: Sequence[Deployment]) -> DeploymentColumns:
         expert_parallel=column([d.expert_parallel for d in deployments]),
         pipeline_parallel=column([d.pipeline_parallel for d in deployments]),
     )
+
+
+def _shape_columns(architectures: list[Architecture]) -> ShapeColumns:
+    """Return architectures as columns; one that serves in many deployments is read once."""
+    distinct = {id(architecture): architecture for architecture in architectures}
+    place = {key: i for i, key in enumerate(distinct)}
+    index = np.array([place[id(architecture)] for architecture in architectures], dtype=np.intp)
+    return shape_columns(list(distinct.values())).take(index)
 
 
 def _device_columns(deployments: Sequence[Deployment]) -> DeviceColumns:

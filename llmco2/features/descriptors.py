@@ -46,8 +46,8 @@ N_NODE_FEATURES: Final = len(NODE_FEATURES)
 _LIMIT: Final = 3.0
 
 
-# What of a whole deployment decides how much an engine adds to its kernels: heads expanded in memory, unfused norms and
-# gates, loops over experts, scans, collectives.
+# What of a whole deployment decides how much an engine adds to its kernels: heads expanded in memory, unfused
+# norms and gates, loops over experts, scans, collectives.
 DEPLOYMENT_FEATURES: Final = (
     "log_queries_per_kv_head",
     "gated_share",
@@ -68,7 +68,7 @@ class PhaseGraphs:
 
 
 def queries_per_kv_head(deployments: DeploymentColumns) -> Column:
-    """Return how many query heads share one key-value head; 1 without attention and under latent attention."""
+    """Return how many query heads share one key-value head; 1 without attention or with a latent cache."""
     shape = deployments.shape
     grouped = (shape.n_kv_heads > 0) & ~shape.is_mla
     return np.where(grouped, shape.n_heads / np.maximum(shape.n_kv_heads, 1.0), 1.0)
@@ -116,11 +116,12 @@ def phase_graphs(phase: Phase, deployments: DeploymentColumns) -> PhaseGraphs:
         _log(deployments.kv_bytes_per_element / 2.0),
         _log(queries_per_kv_head(deployments)) / 2.0,
     ]
-    stacked = np.stack(
-        [np.broadcast_to(c if c.ndim == 2 else c[:, None], present.shape) for c in columns], axis=-1
-    )
-    features = np.where(present[:, :, None], np.clip(stacked, -_LIMIT, _LIMIT), 0.0)
-    return PhaseGraphs(phase=phase, features=features.astype(np.float32), present=present)
+    stacked = np.empty((len(columns), *present.shape), dtype=np.float32)
+    for place, column in zip(stacked, columns, strict=True):
+        place[...] = column if column.ndim == 2 else column[:, None]
+    stacked = np.clip(stacked, -_LIMIT, _LIMIT, out=stacked) * present
+    features = np.ascontiguousarray(np.moveaxis(stacked, 0, -1))
+    return PhaseGraphs(phase=phase, features=features, present=present)
 
 
 def _reference_table(phase: Phase, deployments: DeploymentColumns, batch: float) -> KernelTable:

@@ -5,11 +5,13 @@ Invariant: every verdict names its input and, for a size, the range that was mea
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.params import parameter_count
 from llmco2.features.deployment import Deployment, mechanisms
 from llmco2.kernels.columns import Column
@@ -17,6 +19,12 @@ from llmco2.records.request import UNKNOWN
 
 _SIZE_NAMES: Final = ("batch_size", "prompt_tokens", "output_tokens")
 _SLACK: Final = 1.25  # a size this much past the largest measured still counts as measured
+
+
+@lru_cache(maxsize=1024)
+def _parameters(architecture: Architecture) -> int:
+    """Return the parameter count, worked out once for the many deployments of a model."""
+    return parameter_count(architecture)
 
 
 def deployment_notes(domain: dict[str, Any], deployment: Deployment) -> tuple[str, ...]:
@@ -35,7 +43,7 @@ def deployment_notes(domain: dict[str, Any], deployment: Deployment) -> tuple[st
         f"{name} was not measured" for name in sorted(mechanisms(deployment) - set(domain["mechanisms"]))
     ]
     low, high = domain["ranges"]["parameters"]
-    count = parameter_count(arch)
+    count = _parameters(arch)
     if not low / _SLACK <= count <= high * _SLACK:
         notes.append(f"parameters {count / 1e9:.3g}B outside {low / 1e9:.3g}B to {high / 1e9:.3g}B")
     n_gpus = deployment.shard_degree * deployment.pipeline_parallel

@@ -69,7 +69,7 @@ def coefficients(
     attention = arrays["engine_attention"][engine][:, None, :] * _IS_ATTENTION[:, None]
     slot_scores = per_deployment[:, None, :] + per_slot + attention
     answer: dict[Phase, PhaseCoefficients] = {}
-    # The graph network corrects only where engine, board and family were all measured; elsewhere the formula answers.
+    # The graph network corrects where engine, board and family were measured; elsewhere the formula answers.
     gate = ((engine > 0) & (gpu > 0) & (family > 0)).astype(np.float32)
     for p, phase in enumerate(PHASES):
         phase_scores = arrays["base_phase"][p] + arrays["engine_phase"][engine, p] + phase_level
@@ -90,23 +90,37 @@ def _corrections(
     arrays, limit = checkpoint.arrays, np.float32(checkpoint.network["correction_limit"])
     graphs = phase_graphs(phase, columns)
     mask = graphs.present[:, :, None].astype(np.float32)
-    encoded = graphs.features @ arrays["encoder.weight"].T + arrays["encoder.bias"]
+    encoded = _linear(graphs.features, arrays["encoder.weight"]) + arrays["encoder.bias"]
     hidden = np.tanh(encoded + arrays["engine_embedding"][engine][:, None, :]) * mask
-    patterns, which = np.unique(graphs.present, axis=0, return_inverse=True)
-    neighbours = [mean_adjacency(phase, tuple(bool(x) for x in row)).astype(np.float32) for row in patterns]
+    which, neighbours = _neighbours(phase, graphs.present)
     for i in range(checkpoint.network["n_rounds"]):
         received = np.empty_like(hidden)
         for k, matrix in enumerate(neighbours):
             rows = which == k
             received[rows] = matrix @ hidden[rows]
-        own = hidden @ arrays[f"convolutions.{i}.lin_r.weight"].T
-        sent = received @ arrays[f"convolutions.{i}.lin_l.weight"].T + arrays[f"convolutions.{i}.lin_l.bias"]
+        own = _linear(hidden, arrays[f"convolutions.{i}.lin_r.weight"])
+        sent = _linear(received, arrays[f"convolutions.{i}.lin_l.weight"])
+        sent += arrays[f"convolutions.{i}.lin_l.bias"]
         hidden = (hidden + np.tanh(sent + own)) * mask
     pooled = hidden.sum(axis=1) / mask.sum(axis=1)
     both = np.concatenate([hidden, np.broadcast_to(pooled[:, None, :], hidden.shape)], axis=2)
-    node = limit * np.tanh((both @ arrays["slot_head.weight"].T + arrays["slot_head.bias"]) / limit)
+    node = limit * np.tanh((_linear(both, arrays["slot_head.weight"]) + arrays["slot_head.bias"]) / limit)
     whole = limit * np.tanh((pooled @ arrays["phase_head.weight"].T + arrays["phase_head.bias"]) / limit)
     return node * mask, whole
+
+
+def _linear(rows: Float, weight: Float) -> Float:
+    """Return ``rows @ weight.T`` over the last axis as one product, which a stack of small ones is not."""
+    flat: Float = rows.reshape(-1, rows.shape[-1]) @ weight.T
+    return flat.reshape(*rows.shape[:-1], -1)
+
+
+def _neighbours(phase: Phase, present: NDArray[np.bool_]) -> tuple[NDArray[np.intp], list[Float]]:
+    """Return each deployment's pattern of kernels, and the averaging matrix of each pattern."""
+    keys = present @ (1 << np.arange(present.shape[1], dtype=np.int64))  # a pattern as the bits of a number
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    patterns = [tuple(row) for row in present[first].tolist()]
+    return which, [mean_adjacency(phase, pattern).astype(np.float32) for pattern in patterns]
 
 
 def _bounded(ranges: dict[str, tuple[float, float, float]], scores: Float) -> dict[str, NDArray[np.float64]]:

@@ -12,8 +12,8 @@ import pytest
 from llmco2.errors import InputError, RequestError, UnknownNameError
 from llmco2.predictor.api import predict, predict_frame
 
-SOUND = {"model": "meta-llama/Llama-3.1-8B", "gpu": "H100-SXM5-80GB"}
-BAD = [
+SOUND: dict[str, Any] = {"model": "meta-llama/Llama-3.1-8B", "gpu": "H100-SXM5-80GB"}
+BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": "Llama-3.1-9B"}, r"unknown model: got 'Llama-3.1-9B'; did you mean .*Llama-3.1-8B"),
     ({"gpu": "H100-SXN"}, r"unknown GPU: got 'H100-SXN'; did you mean .*H100"),
     ({"engine": "vlm"}, r"unknown engine: got 'vlm'; did you mean vllm"),
@@ -90,7 +90,7 @@ def test_not_a_number_is_refused_though_an_empty_cell_is_not(random_checkpoint_p
 @pytest.mark.parametrize("name", ["model", "gpu", "engine", "precision", "kv_precision"])
 def test_a_name_must_be_text(name: str, random_checkpoint_path: Path) -> None:
     with pytest.raises(RequestError, match=f"^{name} is not a name: got 5"):
-        predict(**{**SOUND, name: 5}, checkpoint=str(random_checkpoint_path))  # type: ignore[arg-type]
+        predict(**{**SOUND, name: 5}, checkpoint=str(random_checkpoint_path))
 
 
 def test_suggestions_are_names_that_resolve(random_checkpoint_path: Path) -> None:

@@ -20,7 +20,12 @@ FITTED: dict[str, Any] = {
     "width_scale": 0.5,
     "n_runs": 5,
 }
-REQUEST = {"model": "Qwen/Qwen3-8B", "gpu": "H100-SXM5-80GB", "engine": "vllm", "batch_size": 4}
+REQUEST: dict[str, Any] = {
+    "model": "Qwen/Qwen3-8B",
+    "gpu": "H100-SXM5-80GB",
+    "engine": "vllm",
+    "batch_size": 4,
+}
 
 
 @pytest.fixture
@@ -65,7 +70,7 @@ def test_a_table_calibrates_each_row_by_its_board_and_engine(
 ) -> None:
     rows = [{**REQUEST, "gpu": gpu, "engine": engine} for gpu in ("H100-SXM5-80GB", "A100-SXM4-80GB", "L40S")
             for engine in ("vllm", "sglang", "hf-eager")] * 3  # fmt: skip
-    given = {"checkpoint": str(random_checkpoint_path), "calibration": str(calibration)}
+    given: dict[str, Any] = {"checkpoint": str(random_checkpoint_path), "calibration": str(calibration)}
     answers = predict_frame(pd.DataFrame(rows), **given)
     for row, (_, answer) in zip(rows, answers.iterrows(), strict=True):
         alone = predict(**row, **given)

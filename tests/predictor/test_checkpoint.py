@@ -80,7 +80,7 @@ def test_numbers_alone_decide_so_a_file_written_anew_answers_anew(
     written: Path, sound_checkpoint: Sound
 ) -> None:
     arrays, metadata = sound_checkpoint
-    request = {"model": "Qwen/Qwen3-8B", "gpu": "H100-SXM5-80GB", "checkpoint": str(written)}
+    request: dict[str, Any] = {"model": "Qwen/Qwen3-8B", "gpu": "H100-SXM5-80GB", "checkpoint": str(written)}
     before = predict(**request)
     save_checkpoint(written, {name: values * 0.5 for name, values in arrays.items()}, metadata)
     assert predict(**request).total.energy_j != before.total.energy_j

@@ -86,8 +86,8 @@ def test_each_remedy_fits_and_nothing_smaller_that_is_a_power_of_two_does(
 
 
 def test_a_paging_engine_waits_in_turns_where_another_fails(random_checkpoint_path: Path) -> None:
-    request = {"model": "meta-llama/Llama-3.1-8B", "gpu": "A100-SXM4-40GB", "batch_size": 512,
-               "checkpoint": str(random_checkpoint_path)}  # fmt: skip
+    request: dict[str, Any] = {"model": "meta-llama/Llama-3.1-8B", "gpu": "A100-SXM4-40GB"}
+    request |= {"batch_size": 512, "checkpoint": str(random_checkpoint_path)}
     paged = predict(**request, engine="vllm")
     assert not paged.in_domain
     assert any(note.startswith("KV cache of the batch exceeds GPU memory by ") for note in paged.notes)

@@ -22,10 +22,10 @@ from llmco2.records.request import REQUEST_COLUMNS
 from llmco2.report.rows import footprint_row
 
 NUMBERS = tuple(name for name in ANSWER_COLUMNS if name not in ("in_domain", "notes", "error"))
-CARBON = {"zone": "DEU", "pue": 1.2, "lifetime_years": 4.0, "utilization": 0.6}
+CARBON: dict[str, Any] = {"zone": "DEU", "pue": 1.2, "lifetime_years": 4.0, "utilization": 0.6}
 
 
-def single(request: dict[str, Any], **given: Any) -> Footprint | str:
+def single(request: Any, **given: Any) -> Footprint | str:
     try:
         return predict(**request, **given)
     except InputError as error:
@@ -159,8 +159,11 @@ def test_a_long_table_is_answered_in_order_across_chunks(random_checkpoint_path:
 
 
 def test_numpy_scalars_are_numbers(random_checkpoint_path: Any) -> None:
-    given = {"model": "Qwen/Qwen3-8B", "gpu": "H100-SXM5-80GB", "checkpoint": str(random_checkpoint_path)}
-    numpy_ones = predict(
-        **given, batch_size=np.int64(8), prompt_tokens=np.float32(64), tensor_parallel=np.uint8(2)
-    )
-    assert numpy_ones == predict(**given, batch_size=8, prompt_tokens=64, tensor_parallel=2)
+    given: Any = {"model": "Qwen/Qwen3-8B", "gpu": "L40S", "checkpoint": str(random_checkpoint_path)}
+    scalars: Any = {
+        "batch_size": np.int64(8),
+        "prompt_tokens": np.float32(64),
+        "tensor_parallel": np.uint8(2),
+    }
+    expected = predict(**given, batch_size=8, prompt_tokens=64, tensor_parallel=2)
+    assert predict(**given, **scalars) == expected

@@ -52,7 +52,7 @@ DTYPES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "numbers as pyarrow text": lambda table: table.astype(dict.fromkeys(NUMBERS, str)).astype(
         dict.fromkeys(NUMBERS, pd.ArrowDtype(pa.string()))
     ),
-    "decimals": lambda table: table.assign(batch_size=[Decimal(n) for n in table["batch_size"]]),
+    "decimals": lambda table: table.assign(batch_size=table["batch_size"].map(Decimal)),
     "names as objects": each(TEXTS, object),
     "names as categories": each(TEXTS, "category"),
     "names as pyarrow text": each(TEXTS, pd.ArrowDtype(pa.string())),
@@ -79,10 +79,10 @@ def test_a_cell_means_the_same_in_any_dtype(kind: str, random_checkpoint_path: P
         [np.nan, 129.0],
         ["", "129"],
         ["  ", 129],
-        pd.array([pd.NA, 129], dtype="Int64"),
-        pd.array([None, 129], dtype=pd.ArrowDtype(pa.int64())),
+        pd.array([None, 129], dtype="Int64"),
+        pd.Series([None, 129], dtype=pd.ArrowDtype(pa.int64())),
         pd.Categorical([None, 129]),
-        pd.array([pd.NA, "129"], dtype="string"),
+        pd.array([None, "129"], dtype=pd.StringDtype()),
         [pd.NaT, 129],
     ],
     ids=str,
@@ -208,9 +208,9 @@ def test_columns_that_are_not_those_of_requests_are_named(columns: list[str], me
 
 
 def test_columns_of_ones_own_are_kept_whatever_their_names(random_checkpoint_path: Path) -> None:
-    table = PLAIN.assign(**{"team": "a", "models_tried": 3, "cost per batch": 1.5})
+    table = PLAIN.assign(team="a", models_tried=3)
+    table["cost per batch"] = 1.5
     table[0] = "a column without a name"
     answers = predict_frame(table, checkpoint=str(random_checkpoint_path))
-    assert answers[["team", "models_tried", "cost per batch", 0]].equals(
-        table[["team", "models_tried", "cost per batch", 0]]
-    )
+    own = ["team", "models_tried", "cost per batch", 0]
+    assert answers[own].equals(table[own])
