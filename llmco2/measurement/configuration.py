@@ -14,7 +14,13 @@ from typing import Any, Final
 
 from llmco2.errors import InputError, RequestError, explain, nearest_names
 from llmco2.records.engines import resolve_engine
-from llmco2.records.request import UNKNOWN, InferenceRequest
+from llmco2.records.request import (
+    MAX_BATCH_SIZE,
+    MAX_PARALLEL,
+    MAX_TOKENS,
+    UNKNOWN,
+    InferenceRequest,
+)
 from llmco2.records.run import RUN_SCHEMA_VERSION
 
 TRANSFORMERS: Final = "transformers"
@@ -22,6 +28,12 @@ SERVER: Final = "server"
 WORKLOADS: Final = (TRANSFORMERS, SERVER)
 PRECISIONS: Final = ("bf16", "fp16", "fp32", "int8", "nf4")  # what the in-process workload can load
 ATTENTION: Final = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+_LIMITS: Final = {
+    "batch_size": MAX_BATCH_SIZE,
+    "prompt_tokens": MAX_TOKENS,
+    "output_tokens": MAX_TOKENS,
+    "tensor_parallel": MAX_PARALLEL,
+}
 WEIGHTS: Final = ("random", "checkpoint")
 
 
@@ -59,8 +71,8 @@ class RunConfiguration:
         _one_of("weights", self.weights, WEIGHTS)
         if not self.model.strip():
             raise InputError(explain("model is empty", expected="a model name"))
-        for name in ("batch_size", "prompt_tokens", "output_tokens", "tensor_parallel"):
-            self._check_count(name)
+        for name, limit in _LIMITS.items():
+            self._check_count(name, limit)
         object.__setattr__(self, "engine", resolve_engine(self.engine))
         if self.workload == SERVER:
             self._check_server()
@@ -107,10 +119,11 @@ class RunConfiguration:
             return "hf-bitsandbytes"
         return "hf-compile" if self.compiled else "hf-eager"
 
-    def _check_count(self, name: str) -> None:
+    def _check_count(self, name: str, limit: int) -> None:
         value = getattr(self, name)
-        if value < 1:
-            raise InputError(explain(f"{name} is out of range", got=value, expected="a whole number from 1"))
+        if not 1 <= value <= limit:
+            expected = f"a whole number from 1 to {limit:,}"
+            raise InputError(explain(f"{name} is out of range", got=value, expected=expected))
 
     def _check_server(self) -> None:
         url = self.server_url

@@ -67,6 +67,10 @@ def test_every_shipped_campaign_loads(path):
         ({"grid": {"batch_size": [1]}}, "grid: model is missing"),
         ({"grid": {"model": []}}, "grid.model is empty"),
         ({"grid": {"model": "m", "batch_size": [1, 0]}}, "batch_size is out of range: got 0"),
+        (
+            {"grid": {"model": "m", "batch_size": 70000}},
+            "got 70000, expected a whole number from 1 to 65,536",
+        ),
         ({"grid": {"model": "m", "batch_size": [1.5]}}, "batch_size has the wrong type: got 1.5"),
         ({"grid": {"model": "m", "batch_size": [True]}}, "batch_size has the wrong type: got True"),
         ({"grid": {"model": "m", "prompt_tokens": ["many"]}}, "prompt_tokens has the wrong type: got 'many'"),
