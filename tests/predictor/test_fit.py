@@ -64,7 +64,7 @@ def test_each_remedy_fits_and_nothing_smaller_that_is_a_power_of_two_does(
         return bool(within)
 
     wider, narrower = 0, 0
-    for row in np.flatnonzero(np.array(answer.errors) != "")[::3].tolist():
+    for row in np.flatnonzero(np.array(answer.errors) != "")[::8].tolist():
         said = answer.errors[row]
         heads = requests.deployments[sizes.deployment[row]].architecture.n_heads
         remedy = re.search(r"tensor_parallel (\d+) would fit", said)
@@ -81,8 +81,8 @@ def test_each_remedy_fits_and_nothing_smaller_that_is_a_power_of_two_does(
             narrower += 1
             assert fits(row, batch_size=1), said
         assert remedy or "a smaller batch" in said or "use a smaller model" in said, said
-    assert wider > 50
-    assert narrower > 20
+    assert wider > 20
+    assert narrower > 10
 
 
 def test_a_paging_engine_waits_in_turns_where_another_fails(random_checkpoint_path: Path) -> None:

@@ -114,7 +114,11 @@ def test_one_gpu_sends_nothing_and_pipeline_stages_only_to_each_other(phase: Pha
 
 @pytest.mark.parametrize("serving", ["static", "continuous"])
 @pytest.mark.parametrize("size", ["batch_size", "prompt_tokens", "output_tokens"])
-@pytest.mark.parametrize("growth", [lambda x: x + 1.0, lambda x: x * 1.37, lambda x: x * 50.0])
+@pytest.mark.parametrize(
+    "growth",
+    [lambda x: x + 1.0, lambda x: x * 1.37, lambda x: x * 50.0],
+    ids=["one more", "a third more", "fifty times"],
+)
 def test_a_larger_request_never_costs_less(
     size: str, growth: Callable[[Column], Column], serving: str, checkpoint: Checkpoint, requests: Any
 ) -> None:
