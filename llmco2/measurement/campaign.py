@@ -110,6 +110,8 @@ class _Runner:
                 simulated=machine.simulated,
             )
             return self._run_all(done, machine)
+        except KeyboardInterrupt:  # before the first configuration; later ones are counted below
+            return Summary(measured=0, failed=0, left=self._campaign.n_runs, stopped_because="interrupted")
         finally:
             self._close_meter()
 

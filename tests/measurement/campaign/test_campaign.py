@@ -263,6 +263,16 @@ def test_an_interrupt_leaves_a_valid_file_and_the_next_run_goes_on(path, rig):
     assert [row.batch_size for row in read_runs(path)] == [1, 2, 4, 8]
 
 
+def test_an_interrupt_before_the_first_configuration_is_a_stop_like_any(path, rig):
+    def interrupted(gpus):
+        raise KeyboardInterrupt
+
+    rig.open_meter = interrupted
+    summary = run(path, campaign_of(*batches(1, 2)), rig)
+    assert (summary.measured, summary.left, summary.stopped_because) == (0, 2, "interrupted")
+    assert not path.exists()
+
+
 def test_failures_are_run_again_only_when_asked(path, rig):
     rig.faults = {2: WorkloadError("server_dead", "gone")}
     run(path, campaign_of(*batches(1, 2)), rig)
