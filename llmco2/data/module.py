@@ -63,8 +63,14 @@ class DataSides:
     sha256: dict[str, str]  # of the sorted run ids: train, validation, test
 
     def __post_init__(self) -> None:
-        if not len(self.train):
-            raise InputError(explain("the split leaves nothing to train on", got=self.name))
+        for side in ("train", "validation", "test"):
+            if not len(getattr(self, side)):
+                raise InputError(explain(f"the split leaves no {side} rows", got=self.name))
+
+    @property
+    def validation_is_held_out(self) -> bool:
+        """Whether validation rows trained nothing, so that their errors say how wide intervals are."""
+        return not np.isin(self.validation, self.train).any()
 
 
 class EnergyDataModule(pl.LightningDataModule):
@@ -144,6 +150,13 @@ class EnergyDataModule(pl.LightningDataModule):
             self.vocabulary = vocab
             self._graphs = deployment_batch(self.tensors.deployments, vocab)
 
+    def train_on(self, rows: Index, name: str) -> None:
+        """Train on these table positions alone and forget names that only others know; the rest is the test side."""
+        rest = np.setdiff1d(np.arange(len(self.frame)), rows)
+        self.sides = _sides(self.frame, name, ("run_id",), rows, rows, rest if len(rest) else rows)
+        self.order = row_order(self.frame.iloc[rows].reset_index(drop=True), self.sampler_options, self.seed)
+        self.use_vocabulary(self._learnable_names())
+
     def take(self, rows: Index) -> RunBatch:
         """Return the runs at these table positions as a batch."""
         index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
@@ -182,13 +195,13 @@ class EnergyDataModule(pl.LightningDataModule):
         rows = self.sides.train
         return RunLoader(rows, self.batch_size, self.take, EpochRows(self.order, rows))
 
-    def val_dataloader(self) -> RunLoader | list[Any]:
-        """Return the validation rows; nothing where everything trains."""
-        return self._evaluation(self.sides.validation)
+    def val_dataloader(self) -> RunLoader:
+        """Return the validation rows, in table order."""
+        return RunLoader(self.sides.validation, self.batch_size, self.take)
 
-    def test_dataloader(self) -> RunLoader | list[Any]:
+    def test_dataloader(self) -> RunLoader:
         """Return the test rows, always the same and in table order."""
-        return self._evaluation(self.sides.test)
+        return RunLoader(self.sides.test, self.batch_size, self.take)
 
     def predict_dataloader(self) -> RunLoader:
         """Return every row, in table order."""
@@ -221,9 +234,6 @@ class EnergyDataModule(pl.LightningDataModule):
                       "validation": len(sides.validation), "test": len(sides.test), "sha256": sides.sha256},
         }  # fmt: skip
 
-    def _evaluation(self, rows: Index) -> RunLoader | list[Any]:
-        return RunLoader(rows, self.batch_size, self.take) if len(rows) else []
-
     def _load_kernels(self) -> KernelTensors | None:
         if self.kernel_options.path is None:
             return None
@@ -254,8 +264,8 @@ def split_sides(frame: pd.DataFrame, options: SplitOptions) -> DataSides:
     """
     if options.kind == "none":
         everything = np.arange(len(frame), dtype=np.intp)
-        _LOG.warning("split 'none': every row trains, so test figures are in-sample")
-        return _sides(frame, "none", ("run_id",), everything, everything[:0], everything)
+        _LOG.warning("split 'none': every row trains, so validation and test figures are in-sample")
+        return _sides(frame, "none", ("run_id",), everything, everything, everything)
     split = _outer_split(frame, options)
     check_leakage(frame.iloc[split.train], frame.iloc[split.test], split.by)
     rest = frame.iloc[split.train].reset_index(drop=True)

@@ -13,7 +13,7 @@ from typing import Final
 
 import pandas as pd
 
-from llmco2.data.importers import import_all
+from llmco2.data.importers.registry import import_runs
 from llmco2.data.simulate import SHIPPED_FILE
 from llmco2.data.tables import read_runs
 from llmco2.errors import InputError, explain
@@ -43,7 +43,7 @@ def load_runs(path: str | None, *, allow_simulated: bool = False) -> pd.DataFram
     if path is None:
         runs = read_runs(datasets_dir() / SHIPPED_FILE, allow_simulated=True)
     elif Path(path).is_dir():
-        runs = import_all(path)[0]
+        runs = import_runs(path)
     else:
         runs = read_runs(path, allow_simulated=allow_simulated)
     n_simulated = int(runs["simulated"].sum())

@@ -187,6 +187,13 @@ def _balanced_weight(runs: pd.DataFrame, codes: NDArray[np.intp]) -> NDArray[np.
     return weight / weight.mean()
 
 
+def energy_known(tensors: RunTensors) -> NDArray[np.bool_]:
+    """Return which runs know an energy of any phase, ``(n_runs,)``."""
+    columns = [i for i, energy in enumerate(IS_ENERGY) if energy]
+    known: NDArray[np.bool_] = (~tensors.labels[:, columns].isnan()).any(dim=1).numpy()
+    return known
+
+
 def data_digest(runs: pd.DataFrame) -> str:
     """Return the SHA-256 of a table's identities and labels (for the model card)."""
     text = runs[["run_id", *LABELS]].sort_values("run_id").to_csv(index=False)

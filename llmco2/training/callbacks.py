@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pandas as pd
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from llmco2.data.module import EnergyDataModule
@@ -41,10 +42,11 @@ class ExportCheckpoint(pl.Callback):
             _LOG.info("the paper's networks have no numbers to export; keep the .ckpt file")
             return
         data = pl_module.data
+        held_out = data.sides.validation_is_held_out
         path = export_checkpoint(
             model.network,
             log_folder(trainer) / f"{self.name}.json",
-            intervals=validation_intervals(pl_module.validation_errors),
+            intervals=validation_intervals(pl_module.validation_errors if held_out else torch.empty(0)),
             domain=training_domain(*data.training_side()),
             metadata={
                 "recipe": recipe(pl_module, trainer),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import sys
 from argparse import ArgumentError
@@ -80,6 +81,8 @@ def _config_path(value: str) -> str:
 
 
 def _run() -> None:
+    # lightning 2.6 calls jsonargparse by a name that it has retired; a user can do nothing about that.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: PLC0415 - seconds
 
     from llmco2.data.module import EnergyDataModule  # noqa: PLC0415

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from llmco2.catalog.params import parameter_count
-from llmco2.data.tensors import LABELS, RunTensors
+from llmco2.data.tensors import RunTensors, energy_known
 from llmco2.features.deployment import mechanisms
 
 
 def training_domain(runs: pd.DataFrame, tensors: RunTensors) -> dict[str, Any]:
     """Return the names and size ranges that occur among runs with an energy label."""
-    energies = [i for i, name in enumerate(LABELS) if name.endswith("_j")]
-    known = (~tensors.labels[:, energies].isnan()).any(dim=1).numpy()
+    known = energy_known(tensors)
     used = sorted({int(i) for i in tensors.deployment[known].tolist()})
     deployments = [tensors.deployments[i] for i in used]
     sizes = {

@@ -31,6 +31,7 @@ from llmco2.training.loss import Priors, log_errors, robust_loss
 from llmco2.training.metrics import ErrorSummary, known_log_errors, row_energy_errors, summaries
 from llmco2.training.models import EnergyModel, PaperModel, PhysicsModel
 from llmco2.training.options import KernelTraining, NetworkOptions, OptimizerOptions, UnknownShare
+from llmco2.training.schedule import rate_schedules
 
 _LOG = logging.getLogger(__name__)
 _STATE: Final = "llmco2"
@@ -186,14 +187,11 @@ class EnergyModule(pl.LightningModule):
         return torch.cat(errors)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW with one cycle over all steps."""
+        """Return AdamW with one cycle of the rate for each stage: the formula's, then the graph network's."""
         groups = self._built().parameter_groups(self.optimizer_options)
         optimizer = torch.optim.AdamW(groups)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            [group["lr"] for group in groups],
-            total_steps=max(int(self.trainer.estimated_stepping_batches), 2),
-            pct_start=self.optimizer_options.warmup_share,
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, rate_schedules(self.optimizer_options, len(groups), self.trainer.estimated_stepping_batches)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -27,7 +27,7 @@ class NetworkOptions:
     kind: Literal["physics", "paper"] = "physics"
     hidden_dim: int = 24
     n_rounds: int = 2
-    correction_limit: float = 1.0
+    correction_limit: float = 0.7
     dropout: float = 0.05
 
     def __post_init__(self) -> None:
@@ -48,13 +48,16 @@ class OptimizerOptions:
         formula_lr: peak rate of the constants of the formula, which carry priors instead of decay.
         graph_lr: peak rate of graph network weights (all weights of ``paper``).
         weight_decay: of graph network weights.
-        warmup_share: share of the steps in which the rate rises.
+        warmup_share: share of a stage's steps in which the rate rises.
+        formula_share: share of the steps that fit the formula alone; the graph network then learns what is left with
+            the formula held still, so that what the formula transfers does not depend on it. 0 fits both at once.
     """
 
-    formula_lr: float = 0.05
-    graph_lr: float = 0.005
-    weight_decay: float = 0.1
+    formula_lr: float = 0.06
+    graph_lr: float = 0.01
+    weight_decay: float = 0.3
     warmup_share: float = 0.1
+    formula_share: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("formula_lr", "graph_lr"):
@@ -64,6 +67,7 @@ class OptimizerOptions:
                 )
         _at_least("optimizer.weight_decay", self.weight_decay, 0)
         _share("optimizer.warmup_share", self.warmup_share)
+        _share("optimizer.formula_share", self.formula_share)
 
 
 @dataclass(frozen=True, kw_only=True)
