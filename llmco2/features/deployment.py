@@ -229,7 +229,6 @@ def mechanisms(deployment: Deployment) -> set[str]:
     return {name for name, used in present.items() if used}
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentColumns:
     """Deployments as columns, ``(n_deployments,)`` each; ``take`` repeats them for requests."""
