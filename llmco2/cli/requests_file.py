@@ -21,22 +21,25 @@ from typing import Any, Final, TextIO
 
 import pandas as pd
 
-from llmco2.errors import FileFormatError, InputError, explain, nearest_names
-from llmco2.records.columns import ANSWER_COLUMNS, REQUIRED_COLUMNS
+from llmco2.errors import FileFormatError, InputError, explain
+from llmco2.records.columns import ANSWER_COLUMNS, REQUIRED_COLUMNS, misspelt_column
 from llmco2.records.request import REQUEST_COLUMNS, InferenceRequest
 
 SUFFIXES: Final = (".csv", ".parquet", ".jsonl")
 _DEFAULTS: Final = {
     field.name: field.default for field in fields(InferenceRequest) if field.name not in REQUIRED_COLUMNS
 }
+_LARGEST_WHOLE: Final = 2**63  # that Parquet and JSON readers take for an integer
+_NAMES_SHOWN: Final = 12
 _JSON_DIGITS: Final = 15  # every digit that a double is sure to carry
 
 
 def read_requests(path: Path) -> pd.DataFrame:
-    """Return the requests of ``path``: request columns only, absent values at their defaults, one row each.
+    """Return the requests of ``path``, one a row, absent values of request columns at their defaults.
 
-    Columns of an earlier answer are dropped. Raises InputError for a file that cannot be read and
-    FileFormatError, with the line where there is one, for a file that is no table of requests.
+    Columns of a person's own are kept as they are, in place; those of an earlier answer are dropped. Raises
+    InputError for a file that cannot be read and FileFormatError, with the line where there is one, for one
+    that is no table of requests.
     """
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_json_lines}
     _check_suffix(path)
@@ -44,9 +47,13 @@ def read_requests(path: Path) -> pd.DataFrame:
         frame = readers[path.suffix.lower()](path)
     except OSError as error:
         raise InputError(explain(f"cannot read {path}", got=error.strerror or error)) from error
-    _check_columns(path, [str(column) for column in frame.columns])
-    frame = frame[[column for column in frame.columns if column in REQUEST_COLUMNS]]
-    return frame.assign(**{name: _completed(frame[name], name) for name in frame.columns})
+    frame.columns = pd.Index([str(column) for column in frame.columns])
+    _check_columns(path, list(frame.columns))
+    frame = frame[[column for column in frame.columns if column not in ANSWER_COLUMNS]]
+    asked = [column for column in frame.columns if column in REQUEST_COLUMNS]
+    own = [column for column in frame.columns if column not in REQUEST_COLUMNS]
+    kept = {name: _plain(frame[name]) for name in own if frame[name].dtype == object}
+    return frame.assign(**{name: _completed(frame[name], name) for name in asked}, **kept)
 
 
 def check_target(path: Path) -> None:
@@ -184,22 +191,35 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise _foreign(path, 1, f"the column {twice!r} twice", "each column once")
-    for name in names:
-        if name not in REQUEST_COLUMNS and name not in ANSWER_COLUMNS:
-            near = nearest_names(name, REQUEST_COLUMNS)
-            hint = (
-                f"did you mean {', '.join(near)}?"
-                if near
-                else f"the columns are {', '.join(REQUEST_COLUMNS)}"
-            )
-            raise _foreign(path, 1, f"an unknown column {name[:80]!r}", None, hint)
+    slip = misspelt_column(names)
+    if slip:
+        raise _foreign(path, 1, f"an unknown column {slip[0][:80]!r}", None, f"did you mean {slip[1]}?")
     for name in REQUIRED_COLUMNS:
         if name not in names:
-            raise _foreign(path, 1, f"columns {', '.join(names)}", f"a column {name!r}")
+            raise _foreign(path, 1, f"columns {_listed(names)}", f"a column {name!r}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first few names, fit for a terminal though a foreign file's first line may be anything."""
+    shown = [name[:40] if name.isprintable() else repr(name[:40]) for name in names[:_NAMES_SHOWN]]
+    return ", ".join([*shown, "…"] if len(names) > _NAMES_SHOWN else shown)
 
 
 def _foreign(path: Path, line: int, got: object, expected: object, remedy: str = "") -> FileFormatError:
     return FileFormatError(explain(f"{path} line {line}", got=got, expected=expected, remedy=remedy))
+
+
+def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
+    return pd.Series([_plain_cell(cell) for cell in column], index=column.index, dtype=object)
+
+
+def _plain_cell(cell: object) -> object:
+    """Return a cell of a person's own column, as text where not every format could hold it."""
+    if cell is None or cell is pd.NA:
+        return None
+    if isinstance(cell, bool | float) or (isinstance(cell, int) and abs(cell) < _LARGEST_WHOLE):
+        return cell
+    return str(cell).encode("utf-8", "replace").decode("utf-8")
 
 
 def _completed(column: pd.Series[Any], name: str) -> pd.Series[Any]:
@@ -233,23 +253,25 @@ def _number_or_text(value: object) -> object:
 
 def _write(answers: pd.DataFrame, path: Path, suffix: str) -> None:
     if suffix == ".parquet":
-        _numeric(answers).to_parquet(path, index=False)
+        _one_type_a_column(answers).to_parquet(path, index=False)
         return
     with path.open("w", encoding="utf-8", newline="") as stream:
         print_answers(answers, stream, as_json=suffix == ".jsonl")
 
 
-def _numeric(answers: pd.DataFrame) -> pd.DataFrame:
-    """Return ``answers`` with number columns numeric: a cell that is no number is null, its error names it.
+def _one_type_a_column(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return ``answers`` with request numbers numeric, and other columns of mixed kinds as text.
 
-    Parquet has one type a column, and one bad row must not change the type that readers rely on.
+    Parquet has one type a column, and one bad row must not change the type that readers rely on: a cell that
+    is no number is null, and its error names it.
     """
-    mixed = [
-        name
-        for name, default in _DEFAULTS.items()
-        if not isinstance(default, str) and name in answers and answers[name].dtype == object
-    ]
-    return answers.assign(**{name: pd.to_numeric(answers[name], errors="coerce") for name in mixed})
+    mixed = [str(name) for name in answers if answers[name].dtype == object]
+    numbers = [name for name in mixed if not isinstance(_DEFAULTS.get(name, ""), str)]
+    text = [name for name in mixed if name not in numbers and answers[name].dropna().map(type).nunique() > 1]
+    as_text = {name: answers[name].map(lambda cell: cell if pd.isna(cell) else str(cell)) for name in text}
+    return answers.assign(
+        **{name: pd.to_numeric(answers[name], errors="coerce") for name in numbers}, **as_text
+    )
 
 
 def _umask() -> int:

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmco2.errors import InputError, explain, nearest_names
+from llmco2.errors import InputError, explain
 from llmco2.kernels.columns import Column
-from llmco2.records.columns import ANSWER_COLUMNS, REQUIRED_COLUMNS
+from llmco2.records.columns import REQUIRED_COLUMNS, misspelt_column
 from llmco2.records.request import (
     MAX_BATCH_SIZE,
     MAX_PARALLEL,
@@ -78,11 +78,9 @@ def _check_columns(requests: pd.DataFrame) -> None:
     twice = [name for name in REQUEST_COLUMNS if columns.count(name) > 1]
     if twice:
         raise InputError(explain(f"the table of requests has the column {twice[0]!r} twice", expected="once"))
-    for column in columns:
-        near = nearest_names(column, REQUEST_COLUMNS, limit=1)
-        known = column in REQUEST_COLUMNS or column in ANSWER_COLUMNS
-        if not known and near and near[0] not in columns and _folded(column) == _folded(near[0]):
-            raise InputError(explain("unknown column", got=repr(column), remedy=f"did you mean {near[0]}?"))
+    slip = misspelt_column(columns)
+    if slip:
+        raise InputError(explain("unknown column", got=repr(slip[0]), remedy=f"did you mean {slip[1]}?"))
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     if missing:
         raise InputError(
@@ -92,10 +90,6 @@ def _check_columns(requests: pd.DataFrame) -> None:
                 expected=" and ".join(missing),
             )
         )
-
-
-def _folded(column: str) -> str:
-    return "".join(character for character in column.casefold() if character.isalnum())
 
 
 def _names(requests: pd.DataFrame, name: str) -> NameColumn:

@@ -6,6 +6,7 @@ the names; the order is that of the report: energy, time, power, carbon, verdict
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from llmco2.records.request import REQUEST_COLUMNS
@@ -34,3 +35,21 @@ ANSWER_COLUMNS: Final = (
 )
 FRAME_COLUMNS: Final = REQUEST_COLUMNS + ANSWER_COLUMNS
 REQUIRED_COLUMNS: Final = ("model", "gpu")
+
+
+def misspelt_column(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return the first column that can only be a slip, and the request column that it means.
+
+    Columns of a person's own (an id, a measured label) stand beside those of requests. One that reads like a
+    request column but for case, punctuation or a plural (``batchsize``, ``gpus``) would otherwise be kept as
+    one of these while its request took the default.
+    """
+    meant = {_folded(name): name for name in REQUEST_COLUMNS if name not in names}
+    for name in names:
+        if name not in REQUEST_COLUMNS and _folded(name) in meant:
+            return name, meant[_folded(name)]
+    return None
+
+
+def _folded(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum()).removesuffix("s")

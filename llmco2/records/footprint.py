@@ -1,4 +1,4 @@
-"""What is known of a request's energy and carbon: per phase, with intervals and bounds, and every factor used.
+"""What is known of a request's energy and carbon: per phase, with intervals and bounds and every factor used.
 
 Invariant: no bare number. A predicted energy carries its interval and physical bounds, a gram its factors.
 """

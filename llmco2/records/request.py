@@ -1,7 +1,7 @@
 """The inference request: what is asked of which model on which GPUs.
 
-Invariant: a request holds names and numbers only, and is validated once, when it is made. Whether the names exist
-and the model fits is for the catalog and the kernel counts to say.
+Invariant: a request holds names and numbers only, and is validated once, when it is made. Whether the names
+exist and the model fits is for the catalog and the kernel counts to say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The measured run: one configuration, what was measured of it, how, and by what.
 
-Invariant: the schema is flat and versioned; a value nobody measured is ``None``, never zero. Energies are gross
-(idle included) joules of all GPUs in use for the whole batch, unless ``energy_includes`` says otherwise.
+Invariant: the schema is flat and versioned; a value nobody measured is ``None``, never zero. Energies are
+gross (idle included) joules of all GPUs in use for the whole batch; ``energy_includes`` says where not.
 """
 
 from __future__ import annotations

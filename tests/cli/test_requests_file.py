@@ -63,6 +63,40 @@ def test_absent_keys_and_nulls_are_the_default(tmp_path: Path) -> None:
     assert read_requests(parquet)["batch_size"].tolist() == [8.0, 1.0, 2.5]
 
 
+def test_columns_of_ones_own_stay_as_they_are_and_where_they_are(tmp_path: Path) -> None:
+    content = "id,model,measured_j,gpu,energy_j,batch_size\n007,m,1.50,g,9,8\n008,m,,g,9,4\n"
+    frame = read_requests(csv_file(tmp_path, content))
+    assert list(frame.columns) == ["id", "model", "measured_j", "gpu", "batch_size"]  # no earlier answer
+    assert frame["id"].tolist() == ["007", "008"]
+    assert frame["measured_j"].tolist() == ["1.50", None]
+    assert frame["batch_size"].tolist() == [8, 4]
+
+
+def test_a_second_spelling_beside_the_right_one_is_a_column_of_ones_own(tmp_path: Path) -> None:
+    frame = read_requests(csv_file(tmp_path, "model,gpu,batch_size,batchsize\nm,g,8,large\n"))
+    assert frame["batchsize"].tolist() == ["large"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_any_cell_of_ones_own_survives_to_any_format(tmp_path: Path, suffix: str) -> None:
+    cells = [1, "one", None, [1, 2], {"a": 1}, True, 2**80, "\ud800", 0.5]
+    source = tmp_path / "r.jsonl"
+    source.write_text("".join(json.dumps({"mine": cell, "model": "m", "gpu": "g"}) + "\n" for cell in cells))
+    target = tmp_path / f"a{suffix}"
+    write_answers(read_requests(source), target)
+    back = read_requests(target)
+    assert list(back.columns) == ["mine", "model", "gpu"]
+    given = ["1", "one", None, "[1, 2]", "{'a': 1}", "True", str(2**80), "?", "0.5"]
+    assert [None if pd.isna(cell) else str(cell) for cell in back["mine"]] == given
+
+
+def test_bytes_of_a_parquet_file_become_text(tmp_path: Path) -> None:
+    source = tmp_path / "r.parquet"
+    pd.DataFrame({"mine": [b"\xff"], "model": "m", "gpu": "g"}).to_parquet(source)
+    write_answers(read_requests(source), tmp_path / "a.jsonl")
+    assert json.loads((tmp_path / "a.jsonl").read_text())["mine"] == r"b'\xff'"
+
+
 def test_a_header_alone_is_a_table_of_no_requests(tmp_path: Path) -> None:
     assert len(read_requests(csv_file(tmp_path, "model,gpu\n"))) == 0
 
@@ -77,13 +111,17 @@ def test_a_header_alone_is_a_table_of_no_requests(tmp_path: Path) -> None:
         ),
         (b'model,gpu\na,b\n"c,d\n', "line 3: got unexpected end of data"),
         (b"model,gpu\na,b\n\xff\xfe,d\n", "line 3: got bytes that are no UTF-8 text"),
-        (b"PK\x03\x04\x14\x00\x08", "line 1: got an unknown column"),
+        (
+            b"PK\x03\x04\x14\x00\x08",
+            r"line 1: got columns 'PK\x03\x04\x14\x00\x08', expected a column 'model'",
+        ),
+        (
+            b",".join(b"c%d" % i for i in range(99)),
+            "got columns c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, …,",
+        ),
         (b"model,gpu,model\na,b,c\n", "line 1: got the column 'model' twice"),
         (b"model,gpu,batchsize\na,b,1\n", "unknown column 'batchsize'; did you mean batch_size?"),
-        (
-            b"model,gpu,wibble\na,b,1\n",
-            "unknown column 'wibble'; the columns are model, gpu, tensor_parallel",
-        ),
+        (b"model,gpu,Prompt-Token\na,b,1\n", "unknown column 'Prompt-Token'; did you mean prompt_tokens?"),
         (b"model,batch_size\na,1\n", "line 1: got columns model, batch_size, expected a column 'gpu'"),
     ],
 )
