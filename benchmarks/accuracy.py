@@ -22,7 +22,13 @@ from llmco2.data.options import SplitOptions
 from llmco2.data.tensors import LABELS, energy_known
 from llmco2.training.heldout import Fold, energy_log_errors, fit_rows, folds
 
-TREES = {"max_iter": 300, "learning_rate": 0.06, "max_leaf_nodes": 15, "l2_regularization": 1.0, "random_state": 0}
+TREES = {
+    "max_iter": 300,
+    "learning_rate": 0.06,
+    "max_leaf_nodes": 15,
+    "l2_regularization": 1.0,
+    "random_state": 0,
+}
 
 
 def measured_log_energy(data: EnergyDataModule) -> NDArray[np.float64]:
@@ -40,7 +46,10 @@ def tree_features(data: EnergyDataModule) -> NDArray[np.float64]:
             columns.append(np.log(getattr(basis, name).sum(1).double().numpy() + 1e-9))
         columns.append(np.log1p(basis.steps.double().numpy()))
     frame = data.frame
-    columns += [np.log(frame["batch_size"].to_numpy(dtype=float)), np.log(data.tensors.bases[0].n_gpus.numpy())]
+    columns += [
+        np.log(frame["batch_size"].to_numpy(dtype=float)),
+        np.log(data.tensors.bases[0].n_gpus.numpy()),
+    ]
     columns += [data.tensors.bases[0].tdp_w.double().numpy()]
     for name in ("engine", "precision", "gpu"):
         columns.append(pd.factorize(frame[name], sort=True)[0].astype(float))
@@ -70,7 +79,9 @@ def judge(data: EnergyDataModule, fold: Fold, features: NDArray[np.float64],
 
 def main() -> None:
     """Print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", required=True, help="a run table, or a folder of public sources")
     parser.add_argument("--only", default="", help="only folds whose name contains this")
     parser.add_argument("--output", type=Path, help="a CSV of the table")

@@ -6,9 +6,8 @@ any rows needs the coefficients of every deployment only once.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -85,6 +84,11 @@ def assumed_prompt_tokens(runs: pd.DataFrame) -> pd.Series:
     return prompts.fillna(DEFAULT_ASSUMED_PROMPT_TOKENS)
 
 
+def numbers(column: pd.Series[Any]) -> NDArray[np.float64]:
+    """Return a column as float64 with NaN where it is empty."""
+    return np.asarray(column.astype(float), dtype=np.float64)
+
+
 def run_tensors(runs: pd.DataFrame) -> RunTensors:
     """Return the tensors of a table of runs.
 
@@ -96,14 +100,14 @@ def run_tensors(runs: pd.DataFrame) -> RunTensors:
     codes, unique = pd.factorize(pd.MultiIndex.from_frame(keys))
     deployments = tuple(_deployment(tuple(key), runs, codes, i) for i, key in enumerate(unique))
     columns = deployment_columns(deployments).take(codes)
-    output = runs["output_tokens"].astype(float).fillna(1.0).clip(lower=1.0).to_numpy()
+    output = numbers(runs["output_tokens"].astype(float).fillna(1.0).clip(lower=1.0))
     work = columns.workload(
-        runs["batch_size"].astype(float).to_numpy(),
-        assumed_prompt_tokens(runs).to_numpy(),
+        numbers(runs["batch_size"]),
+        numbers(assumed_prompt_tokens(runs)),
         output,
-        (runs["serving"] == "continuous").astype(float).to_numpy(),
+        numbers(runs["serving"] == "continuous"),
     )
-    limit = runs["power_limit_w"].astype(float).to_numpy()
+    limit = numbers(runs["power_limit_w"])
     limit = np.where(np.isnan(limit), columns.device.tdp_w, limit)
     bases = tuple(tensor_basis(phase_basis(phase, columns, work, limit)[0]) for phase in PHASES)
     return RunTensors(
@@ -156,7 +160,9 @@ def deployment_batch(deployments: tuple[Deployment, ...], vocab: Vocabulary) -> 
     )
 
 
-def _deployment(key: tuple[object, ...], runs: pd.DataFrame, codes: NDArray[np.intp], place: int) -> Deployment:
+def _deployment(
+    key: tuple[object, ...], runs: pd.DataFrame, codes: NDArray[np.intp], place: int
+) -> Deployment:
     model, gpu, tp, pp, ep, engine, precision, kv = key
     try:
         return resolve_deployment(str(model), str(gpu), int(tp), int(pp), int(ep),  # type: ignore[call-overload]
@@ -164,7 +170,9 @@ def _deployment(key: tuple[object, ...], runs: pd.DataFrame, codes: NDArray[np.i
     except RequestError as error:
         row = int(np.flatnonzero(codes == place)[0])
         where = runs["run_id"].iloc[row]
-        raise InputError(explain(f"run {where} cannot be: {error}", remedy="correct or drop the row")) from error
+        raise InputError(
+            explain(f"run {where} cannot be: {error}", remedy="correct or drop the row")
+        ) from error
 
 
 def _labels(runs: pd.DataFrame, output_tokens: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -183,8 +191,8 @@ def _balanced_weight(runs: pd.DataFrame, codes: NDArray[np.intp]) -> NDArray[np.
     """
     group = pd.Series(codes).astype(str) + "|" + runs["source"].astype(str).reset_index(drop=True)
     count = group.map(group.value_counts()).to_numpy(dtype=np.float64)
-    weight = runs["weight"].astype(float).fillna(1.0).to_numpy() / np.sqrt(count)
-    return weight / weight.mean()
+    weight: NDArray[np.float64] = numbers(runs["weight"].astype(float).fillna(1.0)) / np.sqrt(count)
+    return weight / float(weight.mean())
 
 
 def energy_known(tensors: RunTensors) -> NDArray[np.bool_]:
@@ -192,9 +200,3 @@ def energy_known(tensors: RunTensors) -> NDArray[np.bool_]:
     columns = [i for i, energy in enumerate(IS_ENERGY) if energy]
     known: NDArray[np.bool_] = (~tensors.labels[:, columns].isnan()).any(dim=1).numpy()
     return known
-
-
-def data_digest(runs: pd.DataFrame) -> str:
-    """Return the SHA-256 of a table's identities and labels (for the model card)."""
-    text = runs[["run_id", *LABELS]].sort_values("run_id").to_csv(index=False)
-    return hashlib.sha256(text.encode()).hexdigest()

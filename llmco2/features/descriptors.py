@@ -1,7 +1,7 @@
 """Size-free descriptors of every kernel of a deployment: the node features of the graph network.
 
-Invariant: no descriptor depends on batch size, tokens or number of layers, and none names a GPU or a model;
-each means the same on any hardware (ratios to the ridge point, to the cache, to the number of SMs).
+Invariant: no descriptor depends on batch size, tokens or number of layers (of the same mix of kinds), and none names a
+GPU or a model; each means the same on any hardware (ratios to the ridge point, to the cache, to the number of SMs).
 """
 
 from __future__ import annotations

@@ -23,12 +23,10 @@ from typing import Any, Final
 
 Array = Any  # numpy.ndarray or torch.Tensor
 
-SMOOTHNESS: Final = 4.0  # exponent of the smooth maximum: 2**(1/4) = 1.19 where both sides are equal
-
-# Coefficients of a slot and of a phase with the range physics allows them; initial values are priors, then fitted.
+# Coefficients of a slot and of a phase with the range physics allows them; initial values are priors, then fitted:
+# each name has its lowest, highest and initial value.
 # An inverse efficiency is time over the roofline time; energies are shares of TDP while a resource runs at peak.
 SLOT_COEFFICIENTS: Final = {
-    # name: (low, high, initial)
     "compute": (1.0, 25.0, 1.6),
     "weight": (1.0, 12.0, 1.25),
     "activation": (1.0, 12.0, 2.0),
@@ -74,16 +72,21 @@ class PhaseReadout:
 
 
 def smooth_maximum(xp: ModuleType, a: Array, b: Array) -> Array:
-    """Return ``(a^p + b^p)^(1/p)`` for non-negative ``a`` and ``b``, never under either and safe at zero."""
+    """Return ``(a^4 + b^4)^(1/4)`` for non-negative ``a`` and ``b``: never under either, 19 % over equal ones.
+
+    Written with products and roots, which are several times faster than powers, and safe at zero.
+    """
     larger = xp.maximum(a, b)
-    ratio = xp.minimum(a, b) / (larger + 1e-30)
-    return larger * (1.0 + ratio**SMOOTHNESS) ** (1.0 / SMOOTHNESS)
+    square = (xp.minimum(a, b) / (larger + 1e-30)) ** 2
+    return larger * xp.sqrt(xp.sqrt(1.0 + square * square))
 
 
 def kernel_times_s(xp: ModuleType, basis: PhaseBasis, slot: dict[str, Array]) -> Array:
     """Return the time of each slot, all its launches, ``(n_requests, n_slots)``."""
     compute = slot["compute"] * basis.compute_s
-    memory = slot["weight"] * basis.weight_s + slot["activation"] * basis.activation_s + slot["kv"] * basis.kv_s
+    memory = (
+        slot["weight"] * basis.weight_s + slot["activation"] * basis.activation_s + slot["kv"] * basis.kv_s
+    )
     overheads = slot["network"] * basis.network_s + slot["launch_s"] * basis.launches
     return smooth_maximum(xp, compute, memory) + overheads
 
@@ -99,12 +102,16 @@ def dynamic_energy_j(basis: PhaseBasis, slot: dict[str, Array]) -> Array:
     return basis.tdp_w * seconds_of_tdp.sum(-1)
 
 
-def phase_readout(xp: ModuleType, basis: PhaseBasis, slot: dict[str, Array], phase: dict[str, Array]) -> PhaseReadout:
+def phase_readout(
+    xp: ModuleType, basis: PhaseBasis, slot: dict[str, Array], phase: dict[str, Array]
+) -> PhaseReadout:
     """Return time and energy of a phase; slot coefficients ``(n_requests, n_slots)``, phase ``(n_requests,)``."""
     kernels = kernel_times_s(xp, basis, slot)
     busy_s = kernels.sum(-1)
     host_s = phase["host_step_s"] * basis.steps + phase["host_launch_s"] * basis.launches.sum(-1)
-    working_j = dynamic_energy_j(basis, slot) + basis.tdp_w * phase["active_power"] * busy_s  # one GPU per stage
+    working_j = (
+        dynamic_energy_j(basis, slot) + basis.tdp_w * phase["active_power"] * busy_s
+    )  # one GPU per stage
     idle_w = basis.tdp_w * phase["idle_power"]
     # A GPU at its limit slows down until what it draws fits: idle + work / time <= limit.
     idle_w = xp.minimum(idle_w, 0.9 * basis.power_limit_w)

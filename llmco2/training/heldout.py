@@ -73,7 +73,9 @@ def folds(data: EnergyDataModule) -> Iterator[Fold]:
     def fold(name: str, case: Newness, out: NDArray[np.bool_], test: NDArray[np.bool_]) -> Fold | None:
         train = rows[~out[rows]]
         chosen = np.flatnonzero(test & judged)
-        return Fold(name=name, case=case, train=train, test=chosen) if len(chosen) >= FEWEST_TEST_ROWS else None
+        return (
+            Fold(name=name, case=case, train=train, test=chosen) if len(chosen) >= FEWEST_TEST_ROWS else None
+        )
 
     found: list[Fold | None] = []
     for by, label in ((REQUEST, "new request"), (DEPLOYMENT, "new deployment")):
@@ -89,11 +91,15 @@ def folds(data: EnergyDataModule) -> Iterator[Fold]:
     sized = sorted(pairs, key=lambda p: -int(((board == p[0]) & (family == p[1]) & judged).sum()))
     for one, other in sized[:N_PAIR_FOLDS]:
         out = (board == one) | (family == other)
-        found.append(fold(f"board {one} and family {other}", Newness.NEW_BOTH, out, (board == one) & (family == other)))
+        found.append(
+            fold(f"board {one} and family {other}", Newness.NEW_BOTH, out, (board == one) & (family == other))
+        )
     yield from (f for f in found if f is not None)
 
 
-def fit_rows(data: EnergyDataModule, rows: Index, name: str, *, graph: bool, seed: int = 0) -> CoefficientNetwork:
+def fit_rows(
+    data: EnergyDataModule, rows: Index, name: str, *, graph: bool, seed: int = 0
+) -> CoefficientNetwork:
     """Fit the formula on these rows, and after it the graph network where asked; names of others are unknown."""
     data.train_on(rows, name)
     steps = FORMULA_STEPS + (GRAPH_STEPS if graph else 0)
@@ -106,7 +112,9 @@ def fit_rows(data: EnergyDataModule, rows: Index, name: str, *, graph: bool, see
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice on loaders and loggers that are absent on purpose
+        warnings.simplefilter(
+            "ignore"
+        )  # Lightning's advice on loaders and loggers that are absent on purpose
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         trainer.fit(module, datamodule=data)
     if not isinstance(module.model, PhysicsModel):
@@ -126,5 +134,7 @@ def energy_log_errors(network: CoefficientNetwork, data: EnergyDataModule, rows:
     if not precision_known:
         graphs = replace(graphs, precision=torch.zeros_like(graphs.precision))
     predicted = predicted_labels(network(graphs), batch)
-    errors: NDArray[np.float64] = row_energy_errors(known_log_errors(predicted, batch.labels)).double().numpy()
+    errors: NDArray[np.float64] = (
+        row_energy_errors(known_log_errors(predicted, batch.labels)).double().numpy()
+    )
     return errors

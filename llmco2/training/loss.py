@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from llmco2.data.tensors import IS_ENERGY, LABELS, RunBatch
 from llmco2.features.readout import PhaseReadout, phase_readout
-from llmco2.networks.coefficients import Coefficients, CoefficientNetwork
+from llmco2.networks.coefficients import CoefficientNetwork, Coefficients
 
 LABEL_WEIGHTS: Final = {
     "prefill_energy_j": 1.0,
@@ -91,7 +91,7 @@ def run_readout(coefficients: Coefficients, batch: RunBatch) -> tuple[PhaseReado
         phase = {
             name: values.index_select(0, batch.deployment) for name, values in coefficients.phase[p].items()
         }
-        answers.append(phase_readout(torch, batch.bases[p], slot, phase))  # type: ignore[arg-type]
+        answers.append(phase_readout(torch, batch.bases[p], slot, phase))
     return answers[0], answers[1]
 
 

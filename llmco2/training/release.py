@@ -22,6 +22,7 @@ from llmco2.data.splits import data_hash
 from llmco2.data.tensors import energy_known
 from llmco2.networks.coefficients import CoefficientNetwork
 from llmco2.predictor.intervals import COVERAGE, Newness
+from llmco2.training.card import write_card
 from llmco2.training.domain import training_domain
 from llmco2.training.export import export_checkpoint
 from llmco2.training.heldout import (
@@ -51,7 +52,9 @@ def release(runs: str, output: Path, *, seed: int = 0, threads: int = 1) -> dict
     network = fit_rows(data, rows, "all rows", graph=True, seed=seed)
     intervals = calibrated_intervals(judged) | _unknown_factors(network, data, rows)
     metrics = {
-        "held_out": {fold.name: _figures(errors) | {"formula": _figures(formula)} for fold, errors, formula in judged},
+        "held_out": {
+            fold.name: _figures(errors) | {"formula": _figures(formula)} for fold, errors, formula in judged
+        },
         "fitted_rows": _figures(energy_log_errors(network, data, rows[energy_known(data.tensors)[rows]])),
         "cpu_seconds": round(time.process_time() - started),
     }
@@ -68,10 +71,13 @@ def release(runs: str, output: Path, *, seed: int = 0, threads: int = 1) -> dict
             "metrics": metrics,
         },
     )  # fmt: skip
+    write_card(output)
     return metrics
 
 
-def calibrated_intervals(judged: list[tuple[Fold, NDArray[np.float64], NDArray[np.float64]]]) -> dict[str, Any]:
+def calibrated_intervals(
+    judged: list[tuple[Fold, NDArray[np.float64], NDArray[np.float64]]],
+) -> dict[str, Any]:
     """Return the ends of ``log(measured / predicted)`` per case; every fold weighs the same, whatever its size."""
     tail = (1.0 - COVERAGE) / 2.0
     cases: dict[str, Any] = {}
@@ -143,9 +149,13 @@ def _source_counts(data: EnergyDataModule, rows: Index) -> dict[str, int]:
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", required=True, help="a run table, or a folder of public sources")
-    parser.add_argument("--output", type=Path, required=True, help="the checkpoint's .json; arrays go beside it")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="the checkpoint's .json; arrays go beside it"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     metrics = release(args.runs, args.output, seed=args.seed)

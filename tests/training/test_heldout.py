@@ -24,7 +24,7 @@ def data() -> EnergyDataModule:
 
 def test_folds_leave_out_whole_groups(data: EnergyDataModule) -> None:
     deployments = [data.tensors.deployments[i] for i in data.tensors.deployment.tolist()]
-    seen = {case: 0 for case in Newness}
+    seen = dict.fromkeys(Newness, 0)
     for fold in folds(data):
         seen[fold.case] += 1
         assert not set(fold.train) & set(fold.test)

@@ -1,0 +1,124 @@
+"""The model card, written from a checkpoint's own metadata: ``python -m llmco2.training.card CHECKPOINT.json``.
+
+Invariant: the card holds no figure that is not in the checkpoint's JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+_INTRODUCTION = """# Model card: {name}
+
+Coefficients of llmco2's physical readout: what engine, precision and hardware make of each kernel of prefill and
+decode. A formula with fitted, shrunken constants answers everywhere. A graph network over the kernels corrects it where
+the engine, the board and the model family were all measured, and is switched off elsewhere, because there the formula
+transfers better. Energies are gross joules of the GPUs alone, for the whole batch.
+
+Written by {written_by} with `{command}`; seed {seed}, {formula_steps} steps for the formula, {graph_steps} for the
+graph network, {cpu_seconds} CPU seconds in all, held-out fits included. The numbers are {kilobytes} kB.
+
+## Data
+
+{rows} runs ({rows_with_energy} with an energy), table SHA-256 `{data_sha256}`. The measurement files are public and are
+not shipped; `llmco2.data.importers` reads them where you have them.
+
+| source | runs |
+|---|---|
+"""
+
+_NOT_GOOD_AT = """
+## What it is not good at
+
+- **The phases apart.** No public source has measured prefill and decode energy apart on several datacentre GPUs. The
+  split comes from the physics, from latencies per phase and from prefill-only runs; the phases' intervals are the
+  total's, widened by an assumed factor of {phase_factor}.
+- **Boards nobody measured.** Time transfers better than energy, because a board's power level is what is unknown.
+  See the boards above for how far off that has been; a few runs of your own help most (`llmco2 calibrate`).
+- **Host-bound serving.** The same engine on the same GPU was measured with step times several milliseconds apart. What
+  decides it (CPU, CUDA graphs, attention backend) is not in a request.
+- **What one family alone has**: mxfp4 weights, latent attention, recurrent layers, chunked attention.
+- **Prompts of two serving sources are unknown** and were assumed by task; prefill is a small part of those runs.
+- **Quantised weights outside vLLM**, whose kernels differ most in quality.
+
+## What was looked at
+
+The held-out figures were seen while terms of the readout were chosen (heads expanded in memory, recurrent state apart
+from activations), so they are a little better than figures on data never seen would be. Priors and learning rates were
+set once and not searched.
+"""
+
+
+def model_card(metadata: dict[str, Any], n_bytes: int) -> str:
+    """Return the card of a released checkpoint; ``n_bytes`` is the size of its arrays."""
+    recipe, data, metrics, intervals = (metadata[key] for key in ("recipe", "data", "metrics", "intervals"))
+    head = _INTRODUCTION.format(
+        name=metadata["name"],
+        written_by=metadata["written_by"],
+        rows=f"{data['rows']:,}",
+        rows_with_energy=f"{data['rows_with_energy']:,}",
+        data_sha256=data["sha256"][:16],
+        cpu_seconds=f"{metrics['cpu_seconds']:,}",
+        kilobytes=round(n_bytes / 1000),
+        **recipe,
+    )
+    sources = [f"| {name} | {count:,} |\n" for name, count in data["sources"].items()]
+    rest = _NOT_GOOD_AT.format(phase_factor=intervals["phase_factor"])
+    return head + "".join(sources) + _accuracy(metrics) + _intervals(intervals) + rest
+
+
+def _accuracy(metrics: dict[str, Any]) -> str:
+    lines = [
+        "\n## Accuracy where nothing was fitted\n\n",
+        "Each row is a fit of its own without the group. Energy errors, percent. Where the graph network is\n",
+        "gated off, what ships is the formula.\n\n",
+        "| left out | rows | MAPE | median | within 10 % | bias | formula MAPE |\n|---|---|---|---|---|---|---|\n",
+    ]
+    order = sorted(metrics["held_out"].items(), key=lambda item: item[0].startswith("new "))
+    lines += [_row(name, figures) for name, figures in order]
+    fitted = metrics["fitted_rows"]
+    lines.append(
+        f"\nOn the rows it was fitted to: MAPE {fitted['mape_percent']}, median {fitted['median_percent']}.\n"
+    )
+    return "".join(lines)
+
+
+def _row(name: str, figures: dict[str, Any]) -> str:
+    return (
+        f"| {name} | {figures['rows']} | {figures['mape_percent']:.1f} | {figures['median_percent']:.1f} "
+        f"| {figures['eba10_percent']:.0f} % | {figures['bias_percent']:+.0f} % "
+        f"| {figures['formula']['mape_percent']:.1f} |\n"
+    )
+
+
+def _intervals(intervals: dict[str, Any]) -> str:
+    lines = [
+        "\n## Intervals\n\n",
+        f"{intervals['coverage']:.0%} intervals of the total energy, from the held-out errors of each case.\n\n",
+        "| what is new | low | high | from |\n|---|---|---|---|\n",
+    ]
+    for case, ends in intervals["cases"].items():
+        low, high = (100.0 * (math.exp(ends[key]) - 1.0) for key in ("low", "high"))
+        lines.append(
+            f"| {case} | {low:+.0f} % | {high:+.0f} % | {ends['rows']} rows of {ends['folds']} groups |\n"
+        )
+    lines.append(
+        f"\nAn engine that is not told, or was never measured, widens them by {intervals['unknown_engine_factor']}, "
+        f"such a precision by {intervals['unknown_precision_factor']}.\n"
+    )
+    return "".join(lines)
+
+
+def write_card(checkpoint: Path) -> Path:
+    """Write ``MODEL_CARD.md`` beside a released checkpoint's ``.json``; returns its path."""
+    metadata = json.loads(checkpoint.read_text(encoding="utf-8"))
+    path = checkpoint.with_name("MODEL_CARD.md")
+    path.write_text(model_card(metadata, checkpoint.with_suffix(".npz").stat().st_size), encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    print(write_card(Path(sys.argv[1])))
