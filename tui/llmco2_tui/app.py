@@ -1,0 +1,550 @@
+"""The application: it listens to messages, keeps the sitting, and tells widgets what to show.
+
+Invariant: it is handed its sources, its predictor and its grid; nothing that can block runs here, but in threads
+that post messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from textual import events, on
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import Screen
+from textual.widgets import ContentSwitcher, Footer, Input
+
+from llmco2.catalog.grids import GridZone
+from llmco2.errors import LLMCO2Error
+from llmco2.records.footprint import Footprint
+from llmco2.records.request import InferenceRequest
+from llmco2_tui import exporting
+from llmco2_tui.campaign import CampaignFollower
+from llmco2_tui.fetcher import Fetcher, Recorder
+from llmco2_tui.glyphs import GlyphFilter
+from llmco2_tui.grid import GridAccount
+from llmco2_tui.messages import (
+    Answered,
+    CampaignRead,
+    Readings,
+    RecordingFailed,
+    SourceFailed,
+    SourceOpened,
+    WorkloadMeasured,
+)
+from llmco2_tui.screens.help import HelpScreen
+from llmco2_tui.screens.main import MainScreen
+from llmco2_tui.screens.zone import ZoneScreen
+from llmco2_tui.sitting import Sitting
+from llmco2_tui.sources import REPLAY, Source, Sources
+from llmco2_tui.widgets.banner import Banner, BannerView
+from llmco2_tui.widgets.campaign_panel import CampaignPanel
+from llmco2_tui.widgets.comparison_table import CUMULATIVE, PER_TOKEN, ComparisonSummary, ComparisonTable
+from llmco2_tui.widgets.cumulative_chart import CumulativeChart
+from llmco2_tui.widgets.gpu_table import GpuTable, spark_width
+from llmco2_tui.widgets.grid_line import GridLine
+from llmco2_tui.widgets.notice import LEAST_HEIGHT, LEAST_WIDTH, Notice, no_gpu_lines, too_small_lines
+from llmco2_tui.widgets.power_chart import PowerChart
+from llmco2_tui.widgets.top_line import VIEWS, TopLine, TopView
+from llmco2_tui.widgets.totals import TotalsPanel
+from llmco2_tui.widgets.what_if import Names, Side, WhatIf
+from llmco2_tui.widgets.wording import clock_time
+
+RATES_HZ: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+SPEEDS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1000.0)
+_MOST_PAINTS_HZ: Final = 2.5  # eyes need no more; samples carry counters, so nothing is lost between paints
+_CAMPAIGN_LOOK_S: Final = 1.0
+
+Predict = Callable[[InferenceRequest], Footprint]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How the screen is to look and what it watches besides its source."""
+
+    rate_hz: float = 1.0
+    zone: str | None = None
+    request: InferenceRequest | None = None  # typed in on the command line
+    campaign: CampaignFollower | None = None
+    record: Callable[[Source], Recorder] | None = None
+    glyphs: GlyphFilter | None = None
+    light: bool = False
+    export_dir: Path = field(default_factory=Path)
+    names: Names = field(default_factory=Names)
+    zones: Callable[[], Sequence[GridZone]] = tuple
+    account: Callable[[str | None], GridAccount] = lambda zone: GridAccount(zone, today=date.today())
+
+
+class MonitorApp(App[None]):
+    """``llmco2 monitor``."""
+
+    TITLE = "llmco2 monitor"
+    CSS_PATH = "monitor.tcss"
+    AUTO_FOCUS = None  # digits are keys until somebody goes into the form
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (36, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(n), f"view('{name}')", label, show=False) for n, (name, label) in enumerate(VIEWS, 1)),
+        Binding("z", "zone", "Zone"),
+        Binding("t", "unit", "Per token"),
+        Binding("left_square_bracket", "span(-1)", "Span", key_display="[", show=False),
+        Binding("right_square_bracket", "span(1)", "Span", key_display="[ ]"),
+        Binding("plus,equals_sign", "faster(1)", "Faster", key_display="+ -"),
+        Binding("minus", "faster(-1)", "Slower", show=False),
+        Binding("space", "pause", "Pause", show=False),
+        Binding("0", "restart", "Zero", show=False),
+        Binding("m", "mark", "Mark"),
+        Binding("e", "export", "Export"),
+        Binding("d", "dark", "Light/dark", show=False),
+        Binding("r", "retry", "Retry", show=False),
+        Binding("s", "simulate", "Simulate", show=False),
+        Binding("p", "play", "Play", show=False),
+        Binding("f6", "adopt", "Into view", show=False),
+        Binding("escape", "leave", "Leave", show=False),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit"),
+    ]
+
+    def __init__(self, sources: Sources, predict: Predict, options: Options | None = None) -> None:
+        super().__init__()
+        self._options = options or Options()
+        self._sources, self._predict = sources, predict
+        self._sitting = Sitting(self._options.account(self._options.zone), self._options.request)
+        self._rate_hz = self._options.rate_hz
+        self._source: Source | None = None
+        self._fetcher: Fetcher | None = None
+        self._number = 0  # of the source's opening: messages of a former one are passed over
+        self._n_readings = 0
+        self._no_source: str | None = None
+        self._opening = True
+        self._asked: set[InferenceRequest] = set()
+        self._recording = ""
+        self._trouble: tuple[str, ...] = ()
+        self._view = VIEWS[0][0]
+        self._block = CUMULATIVE
+        self._form: tuple[InferenceRequest | None, GridAccount, str | None] = (None, self._sitting.account, None)
+        if self._options.glyphs is not None:
+            self._filters.append(self._options.glyphs)
+
+    @property
+    def sitting(self) -> Sitting:
+        """What is known; for exports and tests."""
+        return self._sitting
+
+    def compose(self) -> ComposeResult:
+        """The banner and the views' names above, the views, the keys below."""
+        yield Banner(id="banner")
+        yield TopLine()
+        yield Notice(id="too-small")
+        with ContentSwitcher(initial="live", id="views"):
+            with Vertical(id="live"):
+                yield Notice(id="no-source")
+                with Vertical(id="readings"):
+                    yield GpuTable()
+                    yield TotalsPanel()
+                    yield GridLine(id="live-grid")
+                    yield ComparisonSummary()
+                    yield PowerChart(id="power")
+                    with Vertical(id="dashboard"):
+                        yield ComparisonTable(id="live-comparison")
+                        yield CumulativeChart(id="live-cumulative")
+            with Vertical(id="compare"):
+                yield ComparisonTable(id="comparison")
+                yield GridLine(id="compare-grid")
+                yield CumulativeChart(id="cumulative")
+            yield WhatIf(self._options.names)
+            yield CampaignPanel(id="campaign")
+        yield Footer(show_command_palette=False, compact=True)
+
+    def get_default_screen(self) -> Screen[Any]:
+        """Return the screen of the views."""
+        return MainScreen(id="_default")
+
+    def on_mount(self) -> None:
+        """Open the source, and begin to look at what is not pushed."""
+        self.theme = "textual-light" if self._options.light else "textual-dark"
+        self._open(self._sources.open)
+        self.set_interval(1.0, self._watch)
+        if self._options.campaign is not None:
+            self._look_at_campaign()
+            self.set_interval(_CAMPAIGN_LOOK_S, self._look_at_campaign)
+        self._ask()
+        self._paint()
+
+    def on_unmount(self) -> None:
+        """Stop reading."""
+        self._close_source()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Say where the screen is too small; paint everything at its new width."""
+        small = event.size.width < LEAST_WIDTH or event.size.height < LEAST_HEIGHT
+        self.set_class(small, "-too-small")
+        notice = self.query_one("#too-small", Notice)
+        notice.show_lines(too_small_lines(event.size.width, event.size.height) if small else [])
+        self.call_after_refresh(self._paint)
+
+    # sources
+
+    def _open(self, opener: Callable[[], Source]) -> None:
+        self._opening = True
+        self.run_worker(lambda: self._open_in_thread(opener), thread=True, group="source", exit_on_error=True)
+
+    def _open_in_thread(self, opener: Callable[[], Source]) -> None:
+        try:
+            source = opener()
+        except LLMCO2Error as error:
+            self.post_message(SourceFailed(reason=str(error)))
+        else:
+            if not self.post_message(SourceOpened(source=source)):
+                source.close()
+
+    def _close_source(self) -> None:
+        fetcher, self._fetcher, self._source = self._fetcher, None, None
+        if fetcher is not None:
+            fetcher.stop()
+
+    @on(SourceOpened)
+    def _source_opened(self, message: SourceOpened) -> None:
+        self._close_source()
+        self._opening, self._no_source = False, None
+        self._source = message.source
+        self._number += 1
+        self._n_readings = 0
+        self._sitting.begin(message.source.meter.devices())
+        recorder = None
+        if self._options.record is not None and message.source.kind != REPLAY:
+            try:
+                recorder = self._options.record(message.source)
+                self._recording = "● recording"
+            except LLMCO2Error as error:
+                self._recording_failed(RecordingFailed(reason=str(error)))
+        self._fetcher = Fetcher(
+            message.source, self._number, self.post_message, rate_hz=self._rate_hz, recorder=recorder
+        )
+        self._paint()
+
+    @on(SourceFailed)
+    def _source_failed(self, message: SourceFailed) -> None:
+        self._opening, self._no_source = False, message.reason
+        self._paint()
+
+    @on(RecordingFailed)
+    def _recording_failed(self, message: RecordingFailed) -> None:
+        self._recording = "NOT RECORDING"
+        self.notify(message.reason, title="recording stopped", severity="error", timeout=20)
+
+    def _watch(self) -> None:
+        """See once a second whether readings have stopped coming."""
+        failure = self._fetcher.failure if self._fetcher is not None else None
+        trouble = (f"NO READING: {failure}; trying again",) if failure else ()
+        if trouble != self._trouble or (self._source is not None and self._source.playback is not None):
+            self._trouble = trouble
+            self._paint_frame()
+
+    # readings and answers
+
+    @on(Readings)
+    def _readings(self, message: Readings) -> None:
+        if message.source != self._number:
+            return
+        self._sitting.read(message.samples)
+        rate_hz = self._source.rate_hz(self._rate_hz) if self._source is not None else self._rate_hz
+        every = max(1, round(rate_hz / _MOST_PAINTS_HZ))
+        if self._n_readings % every == 0:
+            self._paint_readings()
+        self._n_readings += 1
+
+    @on(WorkloadMeasured)
+    def _workload_measured(self, message: WorkloadMeasured) -> None:
+        if message.source == self._number:
+            self._sitting.measured(message.request, message.entries)
+            self._ask()
+            self._paint_comparison()
+
+    @on(Answered)
+    def _answered(self, message: Answered) -> None:
+        self._sitting.answer(message.request, message.answer)
+        self._asked.discard(message.request)
+        self._paint_comparison()
+
+    @on(CampaignRead)
+    def _campaign_read(self, message: CampaignRead) -> None:
+        self._sitting.follow(message.view)
+        self._ask()
+        self._paint()
+
+    def _look_at_campaign(self) -> None:
+        self.run_worker(self._look_in_thread, thread=True, group="campaign", exclusive=True)
+
+    def _look_in_thread(self) -> None:
+        view = self._options.campaign.look() if self._options.campaign is not None else None
+        if view is not None:
+            self.post_message(CampaignRead(view=view))
+
+    def _ask(self, *more: InferenceRequest) -> None:
+        """Have every request that is in view, and ``more``, predicted, each once."""
+        wanted = [r for r in (*more, *self._sitting.unanswered()) if r not in self._sitting.answers]
+        fresh = [request for request in dict.fromkeys(wanted) if request not in self._asked]
+        if fresh:
+            self._asked.update(fresh)
+            self.run_worker(lambda: self._predict_in_thread(fresh), thread=True, group="predict")
+
+    def _predict_in_thread(self, requests: Iterable[InferenceRequest]) -> None:
+        for request in requests:
+            try:
+                self.post_message(Answered(request=request, answer=self._predict(request)))
+            except LLMCO2Error as error:
+                self.post_message(Answered(request=request, answer=str(error)))
+
+    # painting
+
+    def _paint(self) -> None:
+        self._paint_frame()
+        self._paint_readings()
+        self._paint_comparison()
+        self.query_one(CampaignPanel).show(self._sitting.campaign)
+
+    def _paint_frame(self) -> None:
+        replay = ""
+        status = [f"{self._rate_hz:g} Hz", clock_time(self._sitting.ledger.totals().elapsed_s)]
+        if self._recording:
+            status.insert(0, self._recording)
+        playback = self._source.playback if self._source is not None else None
+        if playback is not None and self._source is not None:
+            replay = _replay_text(self._source.name, playback)
+            status = [clock_time(self._sitting.ledger.totals().elapsed_s)]
+        alarms = (*self._trouble, *self._sitting.alarms())
+        self.query_one(Banner).show(
+            BannerView(simulated=self._sitting.is_simulated(), replay=replay, alarms=alarms)
+        )
+        self.query_one(TopLine).show(TopView(current=self._view, status=" · ".join(status)))
+
+    def _paint_readings(self) -> None:
+        sitting = self._sitting
+        missing = self.query_one("#no-source", Notice)
+        missing.display = self._source is None
+        self.query_one("#readings").display = self._source is not None
+        if self._source is None:
+            reason = self._no_source or "looking for GPUs …"
+            looking = [[("looking for GPUs …", "muted")]]
+            missing.show_lines(looking if self._opening else no_gpu_lines(reason, self.size.width))
+            return
+        self._paint_frame()
+        if self._view == "live":
+            width = self.size.width
+            self.query_one(GpuTable).show(sitting.gpu_rows(spark_width(width)), width)
+            self.query_one(TotalsPanel).show(sitting.totals_view())
+            self.query_one("#power", PowerChart).show(sitting.power_view())
+
+    def _paint_comparison(self) -> None:
+        comparison = self._sitting.comparison
+        for grid in self.query(GridLine):
+            grid.show(self._sitting.account.view)
+        self.query_one(ComparisonSummary).show(comparison)
+        tall = self.size.height >= 36
+        self.query_one("#live-comparison", ComparisonTable).show(comparison, (self._block,))
+        self.query_one("#live-cumulative", CumulativeChart).show(comparison.points)
+        blocks = (CUMULATIVE, PER_TOKEN) if tall else (self._block,)
+        self.query_one("#comparison", ComparisonTable).show(comparison, blocks)
+        self.query_one("#cumulative", CumulativeChart).show(comparison.points)
+        self._paint_form()
+
+    def _paint_form(self) -> None:
+        request, account, problem = self._form
+        present = self._sitting.request
+        answers = self._sitting.answers
+        self.query_one(WhatIf).show(
+            Side(
+                title="now",
+                request=present,
+                answer=answers.get(present) if present else None,
+                account=self._sitting.account,
+            ),
+            Side(
+                title="what if",
+                request=request,
+                answer=answers.get(request) if request else None,
+                account=account,
+            ),
+            problem,
+        )
+
+    # what people do
+
+    @on(TopLine.ViewChosen)
+    def _view_chosen(self, message: TopLine.ViewChosen) -> None:
+        self.action_view(message.name)
+
+    @on(GpuTable.GpuChosen)
+    def _gpu_chosen(self, message: GpuTable.GpuChosen) -> None:
+        self._sitting.chosen = message.index
+        self._paint_readings()
+
+    @on(WhatIf.Asked)
+    def _form_changed(self, message: WhatIf.Asked) -> None:
+        account, problem = self._sitting.account, message.problem
+        if message.zone and message.zone != account.view.zone.zone_id:
+            try:
+                account = self._options.account(message.zone)
+            except LLMCO2Error as error:
+                problem = problem or str(error)
+        request = message.request if problem is None else None
+        self._form = (request, account, problem)
+        if request is not None:
+            self._ask(request)
+        self._paint_form()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """While somebody types, a key is a letter."""
+        return action in ("adopt", "leave", "quit", "command_palette") or not isinstance(self.focused, Input) or (
+            action not in ("faster", "pause", "mark", "export", "unit", "zone", "span", "help", "view", "choose")
+        )
+
+    def action_view(self, name: str) -> None:
+        """Show another view."""
+        self._view = name
+        self.query_one(ContentSwitcher).current = name
+        if name == "what-if":
+            form = self.query_one(WhatIf)
+            if self._form[0] is None and self._form[2] is None:
+                form.fill(self._sitting.request or form.start, self._sitting.account.view.zone.zone_id)
+            form.focus_first()
+        else:
+            self.set_focus(None)
+        self._paint()
+
+    def action_leave(self) -> None:
+        """Take the cursor out of the form; from there, go back to the first view."""
+        if isinstance(self.focused, Input):
+            self.set_focus(None)
+        else:
+            self.action_view(VIEWS[0][0])
+
+    def action_adopt(self) -> None:
+        """Bring the form's request and zone into view."""
+        request, account, _ = self._form
+        if request is not None:
+            self._sitting.type_in(request)
+            self._sitting.set_account(account)
+            self._ask()
+            self.action_view("compare")
+
+    def action_zone(self) -> None:
+        """Choose the grid zone."""
+        self.push_screen(ZoneScreen(self._options.zones()), self._set_zone)
+
+    def _set_zone(self, zone: str | None) -> None:
+        if zone is not None:
+            self._sitting.set_account(self._options.account(zone))
+            self._paint()
+
+    def action_unit(self) -> None:
+        """Cumulative, or per output token."""
+        self._block = PER_TOKEN if self._block == CUMULATIVE else CUMULATIVE
+        self._paint_comparison()
+
+    def action_span(self, step: int) -> None:
+        """Look further back, or less far."""
+        self._sitting.widen(step)
+        self._paint_readings()
+
+    def action_choose(self, step: int) -> None:
+        """Choose a GPU for the chart, or all."""
+        self._sitting.choose(step)
+        self._paint_readings()
+
+    def action_faster(self, step: int) -> None:
+        """Sample more often or less; a replay plays faster or slower."""
+        if self._source is not None and self._source.playback is not None and self._fetcher is not None:
+            self._fetcher.set_speed(_neighbour(SPEEDS, self._source.playback.speed or 1.0, step))
+        else:
+            self._rate_hz = _neighbour(RATES_HZ, self._rate_hz, step)
+            if self._fetcher is not None:
+                self._fetcher.set_rate(self._rate_hz)
+        self._paint_frame()
+
+    def action_pause(self) -> None:
+        """Pause a replay, or go on."""
+        if self._source is not None and self._source.playback is not None and self._fetcher is not None:
+            self._fetcher.set_speed(0.0 if self._source.playback.speed > 0 else 1.0)
+            self._paint_frame()
+
+    def action_restart(self) -> None:
+        """Count from zero; a replay plays from its start."""
+        if self._source is not None and self._source.kind == REPLAY:
+            self._open(self._sources.replay)
+        else:
+            self._sitting.zero()
+            self._paint()
+
+    def action_mark(self) -> None:
+        """Mark the start or the end of one batch."""
+        self.notify(self._sitting.mark())
+        self._paint_comparison()
+
+    def action_export(self) -> None:
+        """Write CSV, JSON and SVG."""
+        try:
+            names = exporting.export_all(self._sitting, self._options.export_dir, self.export_screenshot)
+        except OSError as error:
+            self.notify(f"nothing was exported: {error.strerror}", severity="error")
+        else:
+            self.notify(f"exported {', '.join(names)}")
+
+    def action_dark(self) -> None:
+        """Light or dark."""
+        self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
+
+    def action_retry(self) -> None:
+        """Look for GPUs again."""
+        if self._source is None and not self._opening:
+            self._open(self._sources.open)
+            self._paint()
+
+    def action_simulate(self) -> None:
+        """Watch simulated GPUs, where there are no others."""
+        if self._source is None and not self._opening:
+            self._open(self._sources.simulate)
+            self._paint()
+
+    def action_play(self) -> None:
+        """Play the recording, where there are no GPUs."""
+        if self._source is None and not self._opening:
+            self._open(self._sources.replay)
+            self._paint()
+
+    def action_help(self) -> None:
+        """Show keys and glossary."""
+        self.push_screen(HelpScreen())
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Offer in the palette what the keys do."""
+        for name, label in VIEWS:
+            yield SystemCommand(f"View: {label}", f"Show {label}", lambda name=name: self.action_view(name))
+        yield SystemCommand("Grid zone", "Choose the zone; every gram follows", self.action_zone)
+        yield SystemCommand("Cumulative or per output token", "Change the comparison's unit", self.action_unit)
+        yield SystemCommand("Export", "Write CSV, JSON and SVG", self.action_export)
+        yield SystemCommand("Light or dark", "Change the theme", self.action_dark)
+        yield SystemCommand("Help", "Keys and glossary", self.action_help)
+        yield SystemCommand("Quit", "Leave", self.exit)
+        del screen
+
+
+def _neighbour(steps: Sequence[float], value: float, step: int) -> float:
+    """Return the next of ``steps`` above or below ``value``; at the ends, the end."""
+    if step > 0:
+        return next((x for x in steps if x > value * 1.001), steps[-1])
+    return next((x for x in reversed(steps) if x < value * 0.999), steps[0])
+
+
+def _replay_text(name: str, playback: Any) -> str:
+    now_s, end_s = playback.now_s(), playback.end_s
+    where = f"{clock_time(now_s - playback.start_s)} of {clock_time(end_s - playback.start_s)}"
+    if now_s >= end_s:
+        return f"{name} · {where} · ended; 0 plays it again"
+    state = "paused; space goes on" if playback.speed == 0 else f"{playback.speed:g}×; space pauses, + - speed"
+    return f"{name} · {where} · {state}"

@@ -1,0 +1,216 @@
+"""``llmco2 monitor``: the screen, or one reading without it.
+
+Invariant: nothing of textual is imported before a screen is wanted, and what is typed wrong is one line before
+anything is opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from llmco2.cli.arguments import number, whole
+from llmco2.errors import InputError, MeasurementError, explain
+from llmco2.records.request import InferenceRequest
+
+_SCENES: Final = ("one", "eight", "mig", "shared", "lost", "no-counter", "throttled")
+_REQUEST: Final = {
+    "gpu": (str, "GPU", "GPU of the request (default: the one being watched)"),
+    "tensor_parallel": (whole, "N", "GPUs that share the model"),
+    "batch_size": (number, "N", "requests in the batch"),
+    "prompt_tokens": (number, "N", "prompt tokens of one request"),
+    "output_tokens": (number, "N", "output tokens of one request"),
+    "engine": (str, "NAME", "serving engine"),
+    "precision": (str, "NAME", "of weights and activations"),
+}
+_EXPORTS: Final = (".csv", ".json", ".svg")
+_MIN_RATE_HZ: Final = 0.1
+_MAX_RATE_HZ: Final = 10.0
+_MAX_SPEED: Final = 1e6
+_EXAMPLES: Final = """examples:
+  llmco2 monitor                                   the GPUs of this machine
+  llmco2 monitor --replay                          the recorded session that ships
+  llmco2 monitor --simulate eight                  eight simulated GPUs at work
+  llmco2 monitor --campaign runs.jsonl --plan quick.yaml
+  llmco2 monitor Qwen/Qwen3-8B --gpu H100 --batch-size 8 --record sitting.jsonl
+  llmco2 monitor --json                            one reading, for scripts
+  llmco2 monitor --replay sitting.jsonl --export sitting.csv
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``llmco2 monitor``."""
+    parser = subparsers.add_parser(
+        "monitor",
+        help="watch GPU energy live, predicted and measured side by side",
+        description="Watch what the GPUs draw, what the work has cost, and how far llmco2's prediction is off.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="predict for this request while watching")
+    for name, (kind, metavar, text) in _REQUEST.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+    parser.add_argument("--zone", metavar="ZONE", help="grid zone (default: the world's average)")
+    parser.add_argument("--calibration", metavar="FILE", help="calibration from a few runs of your own")
+    parser.add_argument("--checkpoint", metavar="PATH", help="checkpoint to predict from (default: the shipped)")
+    source = parser.add_argument_group("what to watch (default: the GPUs of this machine)")
+    source.add_argument(
+        "--simulate", nargs="?", const="one", choices=_SCENES, metavar="MACHINE",
+        help=f"simulated GPUs, marked as such: {', '.join(_SCENES)} (default: one)",
+    )  # fmt: skip
+    source.add_argument(
+        "--replay", nargs="?", const="", metavar="FILE", help="a recording (default: the one that ships)"
+    )
+    source.add_argument("--speed", type=number, metavar="X", help="of the replay, times real time (default: 1)")
+    source.add_argument("--campaign", type=Path, metavar="FILE", help="follow the output of llmco2 measure")
+    source.add_argument("--plan", type=Path, metavar="FILE", help="the campaign's YAML, for its progress")
+    parser.add_argument("--rate", type=number, default=1.0, metavar="HZ", help="readings a second, 0.1 to 10")
+    out = parser.add_argument_group("output")
+    out.add_argument("--record", type=Path, metavar="FILE", help="record the session to a new file")
+    out.add_argument("--once", action="store_true", help="print one reading (of a replay: its sums) and leave")
+    out.add_argument("--json", action="store_true", help="the same as JSON")
+    out.add_argument("--export", type=Path, metavar="FILE", help="with --replay: write .csv, .json or .svg")
+    out.add_argument("--ascii", action="store_true", help="plain ASCII, for consoles without Unicode")
+    out.add_argument("--light", action="store_true", help="light colours (d changes them)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the screen, or print one reading; return the exit code."""
+    _check(args)
+    request = _request(args)
+    if args.once or args.json or args.export is not None:
+        from llmco2_tui.headless import print_once  # noqa: PLC0415 - the screen needs none of it
+
+        return print_once(args, request, sources(args))
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InputError(
+            explain(
+                "the screen needs a terminal", got="a pipe or a file", remedy="use --once or --json in scripts"
+            )
+        )
+    return _screen(args, request)
+
+
+def sources(args: argparse.Namespace) -> Any:
+    """Return the sources that the options name."""
+    from llmco2_tui.sources import LIVE, REPLAY, SIMULATED, MachineSources  # noqa: PLC0415
+
+    first = SIMULATED if args.simulate else REPLAY if args.replay is not None else LIVE
+    return MachineSources(
+        first=first,
+        scene=args.simulate or "one",
+        recording=Path(args.replay) if args.replay else None,
+        speed=float(1.0 if args.speed is None else args.speed),
+    )
+
+
+def _screen(args: argparse.Namespace, request: InferenceRequest | None) -> int:
+    from llmco2_tui.app import MonitorApp, Options  # noqa: PLC0415 - textual, for the screen only
+    from llmco2_tui.glyphs import filter_for  # noqa: PLC0415
+    from llmco2_tui.grid import GridAccount  # noqa: PLC0415
+    from llmco2_tui.predicting import known_names, known_zones, predictor  # noqa: PLC0415
+
+    app = MonitorApp(
+        sources(args),
+        predictor(checkpoint=args.checkpoint, calibration=args.calibration),
+        Options(
+            rate_hz=float(args.rate),
+            zone=args.zone,
+            request=request,
+            campaign=_follower(args),
+            record=_recorder(args),
+            glyphs=filter_for(
+                ascii_only=args.ascii,
+                term=os.environ.get("TERM", ""),
+                encoding=sys.stdout.encoding or "ascii",
+            ),
+            light=args.light,
+            export_dir=Path.cwd(),
+            names=known_names(),
+            zones=known_zones,
+            account=lambda zone: GridAccount(zone, today=date.today()),
+        ),
+    )
+    app.run()
+    return app.return_code or 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what cannot be, before anything is opened."""
+    if args.simulate and args.replay is not None:
+        raise InputError(explain("--simulate and --replay", expected="one of them"))
+    if not _MIN_RATE_HZ <= args.rate <= _MAX_RATE_HZ:
+        raise InputError(explain("--rate is out of range", got=args.rate, expected="0.1 to 10 Hz"))
+    if args.speed is not None and args.replay is None:
+        raise InputError(explain("--speed without a replay", remedy="add --replay"))
+    if args.speed is not None and not 0 < args.speed <= _MAX_SPEED:
+        raise InputError(explain("--speed is out of range", got=args.speed, expected="above 0, to 1,000,000"))
+    if args.plan is not None and args.campaign is None:
+        raise InputError(explain("--plan without a campaign", remedy="add --campaign FILE"))
+    _check_output(args)
+    if args.zone is not None:
+        from llmco2.catalog.grids import resolve_zone  # noqa: PLC0415
+
+        resolve_zone(args.zone)
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    if args.record is not None:
+        if args.replay is not None:
+            raise InputError(explain("a recording cannot be recorded again", remedy="copy the file"))
+        if args.once or args.json:
+            raise InputError(explain("--record with one reading", remedy="leave out --once and --json"))
+        if args.record.exists():
+            raise InputError(explain(f"{args.record} exists", remedy="choose another name for --record"))
+    if args.export is not None:
+        if args.replay is None:
+            raise InputError(explain("--export without a recording", remedy="add --replay FILE"))
+        if args.export.suffix not in _EXPORTS:
+            raise InputError(
+                explain("--export knows no such format", got=str(args.export), expected=", ".join(_EXPORTS))
+            )
+
+
+def _request(args: argparse.Namespace) -> InferenceRequest | None:
+    given = {name: getattr(args, name) for name in _REQUEST if getattr(args, name) is not None}
+    if args.model is None:
+        if given:
+            name = next(iter(given)).replace("_", "-")
+            raise InputError(explain(f"--{name} without a model", expected="MODEL --gpu GPU …"))
+        return None
+    if "gpu" not in given:
+        given["gpu"] = _watched_gpu(args)
+    return InferenceRequest(model=args.model, **given)
+
+
+def _watched_gpu(args: argparse.Namespace) -> str:
+    """Return the name of the first GPU of this machine; ``InputError`` where that is not what is watched."""
+    if args.simulate is None and args.replay is None:
+        from llmco2.measurement.zeus_meter import open_meter  # noqa: PLC0415
+
+        try:
+            with open_meter(windows=False) as meter:
+                return meter.devices()[0].name
+        except MeasurementError as error:
+            raise InputError(explain(f"which GPU? {error}", remedy="add --gpu GPU")) from error
+    raise InputError(explain("which GPU?", remedy="add --gpu GPU"))
+
+
+def _follower(args: argparse.Namespace) -> Any:
+    if args.campaign is None:
+        return None
+    from llmco2_tui.campaign import CampaignFollower  # noqa: PLC0415
+
+    return CampaignFollower(args.campaign, plan=args.plan)
+
+
+def _recorder(args: argparse.Namespace) -> Any:
+    if args.record is None:
+        return None
+    from llmco2.measurement.session_file import SessionRecorder  # noqa: PLC0415
+
+    return lambda source: SessionRecorder(args.record, source.meter)

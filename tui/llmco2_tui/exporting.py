@@ -1,0 +1,29 @@
+"""Writing what is on the screen to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from llmco2_tui.sitting import Sitting
+from llmco2_tui.summary import power_csv, summary_json
+
+_STEPS: Final = 240  # of the chart, a GPU
+
+
+def export_all(sitting: Sitting, folder: Path, picture: Callable[[], str]) -> list[str]:
+    """Write ``llmco2-DATE.csv``, ``.json`` and ``.svg`` into ``folder``; return their names.
+
+    Raises ``OSError`` where the folder cannot be written.
+    """
+    stem = f"llmco2-{datetime.now():%Y%m%d-%H%M%S}"
+    contents = {
+        "csv": power_csv(sitting.power_table(_STEPS), simulated=sitting.is_simulated()),
+        "json": summary_json(sitting, source="llmco2 monitor") + "\n",
+        "svg": picture(),
+    }
+    for suffix, text in contents.items():
+        (folder / f"{stem}.{suffix}").write_text(text, encoding="utf-8")
+    return [f"{stem}.{suffix}" for suffix in contents]

@@ -1,0 +1,108 @@
+"""The thread that reads the meter and tells the screen.
+
+Invariant: a reading is recorded before anybody is told of it, and the one who is told may be slow: readings
+that wait are replaced by newer ones, measurements of the workload never are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from textual.message import Message
+
+from llmco2.errors import LLMCO2Error
+from llmco2.measurement.meter import Sample
+from llmco2.measurement.power_stream import NvmlSampler
+from llmco2.records.request import InferenceRequest
+from llmco2_tui.measured import MEASURED_EVENT, REQUEST_EVENT, MeasuredPhase, entry_data, request_data
+from llmco2_tui.messages import Readings, RecordingFailed, WorkloadMeasured
+from llmco2_tui.sources import Source
+
+
+class Recorder(Protocol):
+    """The part of the library's session recorder that is needed here."""
+
+    def write_samples(self, samples: tuple[Sample, ...]) -> None:
+        """Write one sampling."""
+        ...
+
+    def write_event(self, t_s: float, name: str, data: dict[str, object]) -> None:
+        """Write anything else."""
+        ...
+
+    def close(self) -> None:
+        """Sync and close."""
+        ...
+
+
+class Fetcher:
+    """Samples one source until stopped."""
+
+    def __init__(
+        self,
+        source: Source,
+        number: int,
+        post: Callable[[Message], object],
+        *,
+        rate_hz: float,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """Start at once; ``post`` must be safe to call from another thread."""
+        self._source, self._number, self._post, self._recorder = source, number, post, recorder
+        self._request: InferenceRequest | None = None
+        self._wanted_hz = rate_hz
+        self._sampler = NvmlSampler(
+            source.meter, source.rate_hz(rate_hz), listener=self._listen, clock=source.poll_clock
+        )
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last attempt to read gave nothing."""
+        return self._sampler.failure
+
+    def set_rate(self, rate_hz: float) -> None:
+        """Look this often a second (of the recording, where it is one)."""
+        self._wanted_hz = rate_hz
+        self._sampler.set_rate(self._source.rate_hz(rate_hz))
+
+    def set_speed(self, speed: float) -> None:
+        """Change the speed of a recording."""
+        if self._source.playback is not None:
+            self._source.playback.set_speed(speed)
+            self.set_rate(self._wanted_hz)
+
+    def stop(self) -> None:
+        """Stop reading, close the source and the recording."""
+        self._sampler.stop()
+        if self._recorder is not None:
+            self._recorder.close()
+        self._source.close()
+
+    def _listen(self, samples: tuple[Sample, ...]) -> None:
+        entries = tuple(self._source.feed.take())
+        request = self._source.feed.request
+        fresh = request is not None and request != self._request
+        if self._recorder is not None:
+            self._record(samples, entries, request if fresh else None)
+        self._post(Readings(samples=samples, source=self._number))
+        if fresh or entries:
+            self._request = request
+            self._post(WorkloadMeasured(request=request, entries=entries, source=self._number))
+
+    def _record(
+        self,
+        samples: tuple[Sample, ...],
+        entries: tuple[MeasuredPhase, ...],
+        request: InferenceRequest | None,
+    ) -> None:
+        assert self._recorder is not None
+        try:
+            self._recorder.write_samples(samples)
+            if request is not None:
+                self._recorder.write_event(samples[0].t_s, REQUEST_EVENT, request_data(request))
+            for entry in entries:
+                self._recorder.write_event(entry.t_s, MEASURED_EVENT, entry_data(entry))
+        except LLMCO2Error as error:
+            self._recorder = None
+            self._post(RecordingFailed(reason=str(error)))

@@ -1,0 +1,124 @@
+"""One reading, or the sums of a recording, without a screen."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from llmco2.errors import InputError, LLMCO2Error, explain
+from llmco2.measurement.session_file import read_session
+from llmco2.records.request import InferenceRequest
+from llmco2_tui.campaign import CampaignFollower
+from llmco2_tui.grid import GridAccount
+from llmco2_tui.measured import recorded_entries, request_from
+from llmco2_tui.predicting import Predict, known_names, predictor
+from llmco2_tui.sitting import Sitting
+from llmco2_tui.sources import MachineSources, demo_session
+from llmco2_tui.summary import samples_csv, summary_json, summary_text
+
+_PICTURE_SIZE: Final = (120, 40)
+_PLAY_OUT_SPEED: Final = 1e6
+
+
+def print_once(args: argparse.Namespace, request: InferenceRequest | None, sources: MachineSources) -> int:
+    """Print or export what the options ask for; return the exit code."""
+    account = GridAccount(args.zone, today=date.today())
+    predict = predictor(checkpoint=args.checkpoint, calibration=args.calibration)
+    sitting = Sitting(account, request)
+    if args.replay is not None:
+        path = sources.recording or demo_session()
+        source = f"recording {path.name}"
+        if args.export is not None and args.export.suffix in (".csv", ".svg"):
+            return _export(args, path, sources, predict)
+        _play_out(sitting, path)
+    else:
+        source = "one reading"
+        _read_once(sitting, sources)
+    if args.campaign is not None:
+        view = CampaignFollower(args.campaign, plan=args.plan).look()
+        if view is not None:
+            sitting.follow(view)
+    _predict(sitting, predict)
+    if args.export is not None:
+        _write(args.export, summary_json(sitting, source=source) + "\n")
+    elif args.json:
+        print(summary_json(sitting, source=source))
+    else:
+        print(summary_text(sitting, source=source))
+    return 0
+
+
+def _read_once(sitting: Sitting, sources: MachineSources) -> None:
+    source = sources.open()
+    try:
+        sitting.begin(source.meter.devices())
+        sitting.read(source.meter.sample())
+    finally:
+        source.close()
+
+
+def _play_out(sitting: Sitting, path: Path) -> None:
+    session = read_session(path)
+    if not session.samples:
+        raise InputError(explain("the recording holds no sample", got=path.name))
+    sitting.begin(session.devices)
+    for sample in session.samples:
+        sitting.read((sample,))
+    entries = recorded_entries(session)
+    requests = [request_from(event.data) for event in session.events if event.name == "request"]
+    if entries or requests:
+        sitting.measured(entries[-1].request if entries else requests[-1], entries)
+
+
+def _predict(sitting: Sitting, predict: Predict) -> None:
+    for request in sitting.unanswered():
+        try:
+            sitting.answer(request, predict(request))
+        except LLMCO2Error as error:
+            sitting.answer(request, str(error))
+
+
+def _export(
+    args: argparse.Namespace, path: Path, sources: MachineSources, predict: Predict
+) -> int:
+    if args.export.suffix == ".csv":
+        _write(args.export, samples_csv(read_session(path).samples))
+    else:
+        _write(args.export, asyncio.run(_picture(args, sources, predict)))
+    return 0
+
+
+async def _picture(args: argparse.Namespace, sources: MachineSources, predict: Predict) -> str:
+    """Return the screen at the end of the recording as SVG."""
+    from llmco2_tui.app import MonitorApp, Options  # noqa: PLC0415 - textual, for a picture only
+
+    app = MonitorApp(
+        MachineSources(first=sources.first, recording=sources.recording, speed=_PLAY_OUT_SPEED),
+        predict,
+        Options(zone=args.zone, light=args.light, names=known_names(), rate_hz=float(args.rate)),
+    )
+    async with app.run_test(size=_PICTURE_SIZE) as pilot:
+        await settled(app, pilot)
+        return app.export_screenshot(title="llmco2 monitor")
+
+
+async def settled(app: Any, pilot: Any) -> None:
+    """Wait until the source is open, read, and every answer has come."""
+    await app.workers.wait_for_complete()
+    for _ in range(200):
+        await pilot.pause(0.02)
+        await app.workers.wait_for_complete()
+        if app.sitting.ledger.gpus and not app.sitting.unanswered():
+            break
+    await pilot.pause()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(explain(f"cannot write {path}", got=error.strerror)) from error
+    print(f"wrote {path}")

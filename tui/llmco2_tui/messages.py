@@ -1,0 +1,79 @@
+"""What threads tell the screen.
+
+Invariant: a message that may be replaced by a newer one of its kind carries cumulative state only; everything
+else arrives, each and every one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.message import Message
+
+from llmco2.measurement.meter import Sample
+from llmco2.records.request import InferenceRequest
+from llmco2_tui.campaign import CampaignView
+from llmco2_tui.comparison import Answer
+from llmco2_tui.measured import MeasuredPhase
+from llmco2_tui.sources import Source
+
+
+@dataclass
+class Readings(Message):
+    """One sampling of all GPUs; a burst collapses to the newest."""
+
+    samples: tuple[Sample, ...]
+    source: int  # which opening of a source it comes from
+
+    def can_replace(self, message: Message) -> bool:
+        """Replace older readings of the same source."""
+        return isinstance(message, Readings) and message.source == self.source
+
+
+@dataclass
+class WorkloadMeasured(Message):
+    """Entries of the workload in view; never replaced."""
+
+    request: InferenceRequest | None
+    entries: tuple[MeasuredPhase, ...]
+    source: int
+
+
+@dataclass
+class SourceOpened(Message):
+    """A source is ready."""
+
+    source: Source
+
+
+@dataclass
+class SourceFailed(Message):
+    """A source could not be opened."""
+
+    reason: str
+
+
+@dataclass
+class RecordingFailed(Message):
+    """The session is no longer recorded."""
+
+    reason: str
+
+
+@dataclass
+class Answered(Message):
+    """The predictor answered, or said why not."""
+
+    request: InferenceRequest
+    answer: Answer
+
+
+@dataclass
+class CampaignRead(Message):
+    """The campaign's file, as far as it goes."""
+
+    view: CampaignView
+
+    def can_replace(self, message: Message) -> bool:
+        """Replace an older look at the file: a look holds everything up to it."""
+        return isinstance(message, CampaignRead)

@@ -1,0 +1,1 @@
+"""Screens that lie over the views and hand back what was chosen."""

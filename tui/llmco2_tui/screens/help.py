@@ -1,0 +1,88 @@
+"""Keys, and the words that the screen uses."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+
+from llmco2_tui.widgets.lines import Line, Lines, fitted
+
+KEYS: Final = (
+    ("1 2 3 4", "live, compare, what if, campaign"),
+    ("z", "choose the grid zone; every gram follows"),
+    ("t", "compare: cumulative or per output token"),
+    ("↑ ↓", "choose a GPU for the chart, or all of them"),
+    ("[ ]", "chart span: 1 min to 24 h"),
+    ("+ -", "sample more or less often (0.1 to 10 Hz); of a replay: faster or slower"),
+    ("space", "pause or go on with a replay"),
+    ("0", "count energy from now on; of a replay: play it from its start"),
+    ("m", "mark start, then end, of one batch of the request in view: its energy is measured"),
+    ("e", "export: CSV of power over time, JSON summary, SVG picture of the screen"),
+    ("F6", "what if: take the form's request into view; Esc leaves the form"),
+    ("r s p", "without a GPU: try again, simulate, play the recording"),
+    ("d", "light or dark"),
+    ("Ctrl+P", "command palette"),
+    ("q", "quit"),
+)
+GLOSSARY: Final = (
+    ("since start", "joules since the screen began to look (or since 0 was pressed), from the GPU's own "
+     "cumulative energy counter; a frame that was never painted loses none of them"),
+    ("∫ integrated", "this GPU has no energy counter: llmco2 adds up power readings instead"),
+    ("idle share", "joules drawn while utilisation read 0 %: the price of having the GPU on"),
+    ("power / limit", "instant power, W, and the board's power limit; the chart's top edge is the limit"),
+    ("throttling", "what holds the clocks back: power cap, thermal, HW thermal, power brake"),
+    ("prefill", "reading the prompt; ends with the first output token"),
+    ("decode", "writing the other output tokens, one step each"),
+    ("90 % interval", "where the predictor expects nine of ten measurements of such requests"),
+    ("error", "(predicted − measured) / measured: + is predicted too much"),
+    ("OUTSIDE", "the measurement left the interval: a bug, another engine, or a limit of the predictor"),
+    ("out of domain", "the predictor was not trained on anything like this; its interval is wider"),
+    ("CO2e operational", "(GPU energy + host share) × PUE × grid intensity; predicted and measured alike"),
+    ("CO2e embodied", "share of making the hardware, by time in use"),
+    ("grid, STALE", "yearly intensity of the zone; stale is older than two years"),
+    ("LOST", "the GPU cannot be read: last values in grey, the reason below, tried again at every sample"),
+    ("MIG / shared", "readings are of the whole GPU, whoever uses it"),
+    ("SIMULATED", "no real GPU drew this; no figure is a measurement"),
+)  # fmt: skip
+
+
+def help_lines(width: int) -> list[Line]:
+    """Return keys and glossary, wrapped to ``width``."""
+    lines: list[Line] = [[("Keys", "title")]]
+    lines += [[(fitted(f"  {key}", 12), "second"), (text, "")] for key, text in KEYS]
+    lines += [[("", "")], [("Glossary", "title")]]
+    for word, text in GLOSSARY:
+        rest = text
+        label = fitted(f"  {word}", 20)
+        while rest:
+            cut = len(rest) if len(rest) <= width - 20 else rest.rfind(" ", 0, width - 20)
+            cut = cut if cut > 0 else width - 20
+            lines.append([(label, "second"), (rest[:cut], "")])
+            rest, label = rest[cut:].lstrip(), " " * 20
+    return lines
+
+
+class HelpScreen(ModalScreen[None]):
+    """Closes at any of the keys that opened it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q", "dismiss", "Close", key_display="Esc"),
+    ]
+    CSS = """
+    HelpScreen { align: center middle; }
+    HelpScreen VerticalScroll { width: 92%; max-width: 100; height: 92%; border: round $primary; padding: 0 1; background: $surface; }
+    """
+
+    def compose(self) -> ComposeResult:
+        """One scrolling text."""
+        with VerticalScroll() as scroll:
+            scroll.border_title = "help · Esc closes"
+            yield Lines(id="help")
+
+    def on_mount(self) -> None:
+        """Write it."""
+        self.query_one("#help", Lines).show_lines(help_lines(min(100, self.app.size.width * 92 // 100) - 6))

@@ -1,0 +1,240 @@
+"""Everything the screen knows, apart from how it is shown.
+
+Invariant: state changes by readings, measurements, answers and the zone, each by one method; what is shown is
+computed from it and never kept beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmco2.measurement.meter import Device, Sample
+from llmco2.records.request import InferenceRequest
+from llmco2_tui.campaign import CampaignView
+from llmco2_tui.comparison import Answer, Comparison, compare
+from llmco2_tui.grid import GridAccount
+from llmco2_tui.history import SPANS, History
+from llmco2_tui.ledger import Ledger
+from llmco2_tui.measured import WHOLE, MeasuredPhase, compacted
+from llmco2_tui.widgets.gpu_table import GpuRow
+from llmco2_tui.widgets.power_chart import PowerView
+from llmco2_tui.widgets.totals import TotalsView
+
+_MOST_ANSWERS = 2048
+
+
+class Sitting:
+    """One sitting in front of one source."""
+
+    def __init__(self, account: GridAccount, request: InferenceRequest | None = None) -> None:
+        """``request`` is one that a person typed in; it stays in view whatever else is measured."""
+        self.account = account
+        self.answers: dict[InferenceRequest, Answer] = {}
+        self.devices: tuple[Device, ...] = ()
+        self.span = 0
+        self.chosen: int | None = None  # a GPU's index, or all of them
+        self.campaign: CampaignView | None = None
+        self.typed = request
+        self._fed: InferenceRequest | None = None
+        self._comparison: Comparison | None = None
+        self._mark: tuple[float, float] | None = None  # when, and the joules then
+        self.begin(())
+
+    def begin(self, devices: Sequence[Device]) -> None:
+        """Forget every reading and measurement; the answers stay."""
+        self.devices = tuple(devices)
+        self.chosen = devices[0].index if len(devices) == 1 else None
+        self._fed = None
+        self._entries: list[MeasuredPhase] = []
+        self.zero()
+
+    def zero(self) -> None:
+        """Count energy from the next reading on."""
+        self.ledger = Ledger()
+        self._histories = {device.index: History() for device in self.devices}
+        self._all = History()
+        self._mark = None
+        self._comparison = None
+
+    def read(self, samples: Sequence[Sample]) -> None:
+        """Take one sampling."""
+        self.ledger.add(samples)
+        for sample in samples:
+            if sample.power_w is not None and sample.stale_since_s is None:
+                self._histories.setdefault(sample.gpu_index, History()).add(sample.t_s, sample.power_w)
+        powers = [s.power_w for s in samples if s.power_w is not None and s.stale_since_s is None]
+        if powers:
+            self._all.add(max(sample.t_s for sample in samples), sum(powers))
+
+    def measured(self, request: InferenceRequest | None, entries: Sequence[MeasuredPhase]) -> None:
+        """Take what the source says of its workload."""
+        self._fed = request
+        self._entries = compacted([*self._entries, *entries])
+        self._comparison = None
+
+    def type_in(self, request: InferenceRequest) -> None:
+        """Bring a typed request into view; what is measured for it from now on is what ``mark`` encloses."""
+        self.typed = request
+        self._entries = [entry for entry in self._entries if entry.phase != WHOLE]
+        self._comparison = None
+
+    def mark(self) -> str:
+        """Start or end the measurement of one batch of the request in view; return what happened."""
+        totals = self.ledger.totals()
+        if totals.energy_j is None or self.request is None:
+            return "nothing to mark: no request in view, or no energy reading"
+        if self._mark is None:
+            self._mark = (totals.elapsed_s, totals.energy_j)
+            return "marked the start of one batch; m marks its end"
+        (start_s, start_j), self._mark = self._mark, None
+        entry = MeasuredPhase(
+            t_s=totals.elapsed_s,
+            request=self.request,
+            phase=WHOLE,
+            batches=1.0,
+            energy_j=totals.energy_j - start_j,
+            time_s=totals.elapsed_s - start_s,
+        )
+        self._entries.append(entry)
+        self._comparison = None
+        return "marked the end of one batch: its energy is measured, all GPUs together"
+
+    def follow(self, view: CampaignView) -> None:
+        """Take the campaign as it is now."""
+        self.campaign = view
+        self._comparison = None
+
+    def answer(self, request: InferenceRequest, answer: Answer) -> None:
+        """Take the predictor's answer; the oldest are forgotten where there are very many."""
+        while len(self.answers) >= _MOST_ANSWERS:
+            del self.answers[next(iter(self.answers))]
+        self.answers[request] = answer
+        self._comparison = None
+
+    def set_account(self, account: GridAccount) -> None:
+        """Change the grid zone."""
+        self.account = account
+        self._comparison = None
+
+    @property
+    def entries(self) -> Sequence[MeasuredPhase]:
+        """What was measured of the workload in view."""
+        if self.typed is not None:
+            return [entry for entry in self._entries if entry.phase == WHOLE and entry.request == self.typed]
+        if self._fed is None and self.campaign is not None and self.campaign.entries:
+            return self.campaign.entries
+        return self._entries
+
+    @property
+    def request(self) -> InferenceRequest | None:
+        """The request in view: typed, of the source's workload, or the campaign's newest."""
+        if self.typed is not None:
+            return self.typed
+        if self._fed is None and self.campaign is not None and self.campaign.entries:
+            return self.campaign.entries[-1].request
+        return self._fed
+
+    def unanswered(self) -> list[InferenceRequest]:
+        """Return the requests in view that nobody has predicted, the one in view first."""
+        wanted = [self.request, *(entry.request for entry in self.entries)]
+        return list(dict.fromkeys(r for r in wanted if r is not None and r not in self.answers))
+
+    @property
+    def comparison(self) -> Comparison:
+        """Predicted beside measured, for the workload in view."""
+        if self._comparison is None:
+            self._comparison = compare(self.request, self.entries, self.answers, self.account)
+        return self._comparison
+
+    def gpu_rows(self, sparks: int) -> list[GpuRow]:
+        """Return the rows of the GPU table with ``sparks`` columns of history."""
+        ledgers = self.ledger.gpus
+        return [
+            GpuRow(
+                device=device,
+                ledger=ledgers[device.index],
+                sparks=self._histories[device.index].columns(0, sparks),
+                chosen=device.index == self.chosen,
+            )
+            for device in self.devices
+            if device.index in ledgers
+        ]
+
+    def totals_view(self) -> TotalsView:
+        """Return the sums, with the grams at the zone in view."""
+        totals = self.ledger.totals()
+        grams: list[float | None] = []
+        embodied: list[float | None] = []
+        for device in self.devices:
+            ledger = self.ledger.gpus.get(device.index)
+            if ledger is not None and ledger.energy_j is not None:
+                elapsed_s = totals.elapsed_s
+                grams.append(self.account.operational_g(device.name, ledger.energy_j, elapsed_s, 1))
+                embodied.append(self.account.embodied_g(device.name, elapsed_s, 1))
+        return TotalsView(
+            totals=totals,
+            operational_g=_sum_or_none(grams),
+            embodied_g=_sum_or_none(embodied),
+        )
+
+    def power_view(self) -> PowerView:
+        """Return the chart of the chosen GPU, or of all."""
+        totals = self.ledger.totals()
+        ledger = self.ledger.gpus.get(self.chosen) if self.chosen is not None else None
+        if self.chosen is None or ledger is None or ledger.shown is None:
+            return PowerView(
+                title=f"power of all {len(self.devices)} GPUs",
+                history=self._all,
+                span=self.span,
+                power_w=totals.power_w,
+                limit_w=totals.power_limit_w,
+            )
+        return PowerView(
+            title=f"power of GPU {self.chosen}",
+            history=self._histories[self.chosen],
+            span=self.span,
+            power_w=ledger.shown.power_w,
+            limit_w=ledger.shown.power_limit_w,
+            lost=ledger.lost,
+        )
+
+    def power_table(self, n: int) -> list[tuple[float, int, float | None]]:
+        """Return (seconds before now, GPU, mean W) over the span in view, ``n`` steps a GPU, oldest first."""
+        step_s = SPANS[self.span].seconds / n
+        return [
+            ((n - 1 - place) * step_s, index, value)
+            for index, history in self._histories.items()
+            for place, value in enumerate(history.columns(self.span, n))
+        ]
+
+    def choose(self, step: int) -> None:
+        """Go to the next GPU, or to all of them, which stand before the first."""
+        stops = [None, *(device.index for device in self.devices)] if len(self.devices) > 1 else [self.chosen]
+        self.chosen = stops[(stops.index(self.chosen) + step) % len(stops)]
+
+    def widen(self, step: int) -> None:
+        """Look further back, or less far."""
+        self.span = max(0, min(len(SPANS) - 1, self.span + step))
+
+    def alarms(self) -> tuple[str, ...]:
+        """Return what must not be missed about the readings."""
+        lost = [
+            device.index
+            for device in self.devices
+            if device.index in self.ledger.gpus and self.ledger.gpus[device.index].lost
+        ]
+        if not lost:
+            return ()
+        which = ", ".join(map(str, lost))
+        return (f"LOST GPU {which}: its last values are grey; trying again at every sample",)
+
+    def is_simulated(self) -> bool:
+        """Whether anything on the screen is simulated."""
+        return any(device.simulated for device in self.devices) or bool(
+            self.campaign is not None and self.campaign.simulated and self._fed is None
+        )
+
+
+def _sum_or_none(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None

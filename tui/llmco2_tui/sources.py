@@ -1,0 +1,167 @@
+"""Where readings come from: this machine's GPUs, simulated ones, or a recording.
+
+Invariant: a source is opened in a thread, closed once, and says what it is; the application never learns which
+library answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from llmco2.measurement.clock import MonotonicClock, PollingClock
+from llmco2.measurement.meter import EnergyMeter
+from llmco2.resources import datasets_dir
+from llmco2_tui.measured import RecordedFeed, RunFeed, WorkloadFeed
+
+LIVE: Final = "live"
+SIMULATED: Final = "simulated"
+REPLAY: Final = "replay"
+DEMO_SESSION: Final = "demo_session.jsonl"
+_REPLAY_RATE_HZ: Final = 10.0  # a recording is looked at this often at most, however fast it plays
+_LEAST_REPLAY_RATE_HZ: Final = 1.0
+
+
+class PlaybackClock(Protocol):
+    """What the keys of a replay need."""
+
+    start_s: float
+    end_s: float
+
+    @property
+    def speed(self) -> float:
+        """Recorded seconds a second; 0 is paused."""
+        ...
+
+    def set_speed(self, speed: float) -> None:
+        """Change it."""
+        ...
+
+    def seek(self, t_s: float) -> None:
+        """Go to a time of the recording."""
+        ...
+
+    def now_s(self) -> float:
+        """The time of the recording."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Source:
+    """A meter in use, with the workload that runs on it as far as anybody knows."""
+
+    kind: str  # LIVE | SIMULATED | REPLAY
+    meter: EnergyMeter
+    feed: WorkloadFeed
+    poll_clock: PollingClock = field(default_factory=MonotonicClock)
+    name: str = ""  # of a recording
+    playback: PlaybackClock | None = None
+    on_close: Callable[[], None] = lambda: None
+
+    def rate_hz(self, wanted_hz: float) -> float:
+        """Return how often to look, so that ``wanted_hz`` readings a recorded second are seen."""
+        if self.playback is None:
+            return wanted_hz
+        return min(_REPLAY_RATE_HZ, max(_LEAST_REPLAY_RATE_HZ, wanted_hz * self.playback.speed))
+
+    def close(self) -> None:
+        """Let go of the meter and of what runs on it."""
+        self.on_close()
+        self.meter.close()
+
+
+class Sources(Protocol):
+    """Opens sources; each call may take a second or raise ``LLMCO2Error``."""
+
+    def open(self) -> Source:
+        """Open what was asked for on the command line."""
+        ...
+
+    def simulate(self) -> Source:
+        """Open simulated GPUs."""
+        ...
+
+    def replay(self) -> Source:
+        """Open the recording that ships, or the one asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSources:
+    """Sources as the command line asks for them."""
+
+    first: str = LIVE
+    scene: str = "one"
+    recording: Path | None = None
+    speed: float = 1.0
+
+    def open(self) -> Source:
+        """Open the first source; ``MeasurementError`` where there is no GPU."""
+        return {LIVE: open_live, SIMULATED: self.simulate, REPLAY: self.replay}[self.first]()
+
+    def simulate(self) -> Source:
+        """Open simulated GPUs that serve batches."""
+        return open_simulated(self.scene)
+
+    def replay(self) -> Source:
+        """Open the recording."""
+        return open_recording(self.recording or demo_session(), self.speed)
+
+
+def demo_session() -> Path:
+    """Return the recording that ships."""
+    return datasets_dir() / DEMO_SESSION
+
+
+def open_live() -> Source:
+    """Open this machine's GPUs; ``MeasurementError`` says why there are none."""
+    from llmco2.measurement.zeus_meter import open_meter  # noqa: PLC0415 - a recording needs no driver
+
+    return Source(kind=LIVE, meter=open_meter(windows=False), feed=RunFeed())
+
+
+def open_simulated(scene_name: str) -> Source:
+    """Open a simulated machine, at work."""
+    from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415 - a recording needs no driver
+    from llmco2_tui.simulation import SCENES, SimulatedServing, start_rig  # noqa: PLC0415 - as above
+
+    scene = SCENES[scene_name]
+    rig, stack = start_rig(scene)
+    with ExitStack() as failing:
+        failing.push(stack)
+        meter = ZeusMeter(clock=rig.clock, windows=False)
+        feed = RunFeed()
+        work = SimulatedServing(rig, meter, feed, clock=rig.clock, lost=scene.lost)
+        work.start()
+        failing.pop_all()
+
+    class _Rig:
+        """The meter must go before the library that it reads."""
+
+        closed = False
+
+        def close(self) -> None:
+            if not self.closed:
+                self.closed = True
+                work.stop()
+                meter.close()
+                stack.close()
+
+    return Source(kind=SIMULATED, meter=meter, feed=feed, on_close=_Rig().close)
+
+
+def open_recording(path: Path, speed: float) -> Source:
+    """Open a recording and start playing it; ``InputError`` for one that cannot be read."""
+    from llmco2.measurement.replay import ReplayMeter  # noqa: PLC0415 - only a replay needs it
+
+    meter = ReplayMeter(path, speed=speed)
+    return Source(
+        kind=REPLAY,
+        meter=meter,
+        feed=RecordedFeed(meter.session, meter.clock),
+        name=path.name,
+        playback=meter.clock,
+    )

@@ -1,0 +1,157 @@
+"""Predicted beside measured: phases × (predicted, interval, measured, signed error), in energy and in gCO2e."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llmco2.report.quantities import energy_scale, energy_text, mass_scale, mass_text, three_digits
+from llmco2_tui.comparison import INSIDE, Comparison, Quantity, Row
+from llmco2_tui.widgets.lines import Line, Lines, fitted, right, wrapped
+from llmco2_tui.widgets.wording import NOTHING, count, request_text, signed_percent
+
+CUMULATIVE = "cumulative"
+PER_TOKEN = "per output token"
+_LABEL = 16
+_COLUMNS = (11, 21, 11, 9, 10)
+
+
+def comparison_lines(view: Comparison, blocks: Sequence[str], width: int) -> list[Line]:
+    """Return the request, the verdict and one block of rows for each of ``blocks``."""
+    if view.request is None:
+        return [
+            [("No workload in view.", "strong")],
+            [("Type a request under 3 What if and press F6, follow a campaign (--campaign FILE),", "muted")],
+            [("replay a recording (--replay), or simulate one (--simulate).", "muted")],
+        ]
+    lines: list[Line] = [_request_line(view)]
+    if view.why_not is not None:
+        lines += [[("NO PREDICTION", "bad")], *wrapped(view.why_not, width)]
+    if view.waiting:
+        return [*lines, [("predicting …", "muted")]]
+    if not view.rows:
+        return lines
+    lines.append(verdict_line(view))
+    if not view.in_domain:
+        notes = "OUT OF DOMAIN: " + ("; ".join(view.notes) or "not measured")
+        lines += wrapped(notes, width, "warn", most=2)
+    for block in blocks:
+        lines += _block(view, block)
+    return lines
+
+
+def verdict_line(view: Comparison) -> Line:
+    """Return the plain word on how far apart the two are."""
+    total = view.total
+    place = total.energy.place if total else None
+    kind = "good" if place == INSIDE else "muted" if place is None else "bad"
+    return [(view.verdict, kind)]
+
+
+def summary_line(view: Comparison) -> Line:
+    """Return predicted beside measured in one line, for a screen that is about something else."""
+    if view.request is None:
+        return [("predicted  no workload in view; 3 types one in", "muted")]
+    if view.waiting:
+        return [("predicted  …", "muted")]
+    total = view.total
+    if total is None:
+        return [("predicted  none: ", "bad"), (view.why_not or "", "")]
+    energy, carbon = total.energy, total.carbon
+    size, unit = energy_scale(energy.predicted)
+    kind = "good" if energy.place == INSIDE else "bad" if energy.place else "muted"
+    word = "" if energy.place is None else "INSIDE" if energy.place == INSIDE else "OUTSIDE"
+    measured = NOTHING if energy.measured is None else energy_text(energy.measured)
+    grams = "" if carbon is None or carbon.measured is None else f" = {mass_text(carbon.measured)} CO2e"
+    low, high = three_digits(energy.low / size), three_digits(energy.high / size)
+    return [
+        ("predicted ", "muted"),
+        (f"{three_digits(energy.predicted / size)} {unit}", "strong"),
+        (f" [{low} – {high}]", ""),
+        ("  measured ", "muted"),
+        (measured + grams, "strong"),
+        (f"  {signed_percent(energy.error_percent)} ", kind),
+        (word, kind),
+        ("  OUT OF DOMAIN" if not view.in_domain else "", "warn"),
+    ]
+
+
+def _request_line(view: Comparison) -> Line:
+    assert view.request is not None
+    if view.batches:
+        batches = f"{count(view.batches)} batch{'es' if view.batches != 1 else ''} measured"
+    else:
+        batches = "one batch, predicted"
+    left_out = f", {view.unpredicted} measurements without a prediction left out" if view.unpredicted else ""
+    return [(request_text(view.request), "strong"), (f"  {batches}{left_out}", "muted")]
+
+
+def _block(view: Comparison, block: str) -> list[Line]:
+    lines: list[Line] = []
+    for name, pick, scale in (
+        ("energy", lambda row: row.energy, energy_scale),
+        ("CO2e", lambda row: row.carbon, mass_scale),
+    ):
+        lines += _quantity_block(view.rows, name, block, pick, scale)
+    return lines
+
+
+def _quantity_block(
+    rows: Sequence[Row],
+    name: str,
+    block: str,
+    pick: Callable[[Row], Quantity | None],
+    scale: Callable[[float], tuple[float, str]],
+) -> list[Line]:
+    found = [(row, _per(pick(row), row, block)) for row in rows]
+    total = found[-1][1]
+    if total is None:
+        return [[(f"{name}: no carbon factors are known for this GPU", "muted")]]
+    size, unit = scale(total.predicted)
+    names = ("predicted", "90 % interval", "measured", "error", "interval")
+    cells = "".join(right(name, width) for name, width in zip(names, _COLUMNS, strict=True))
+    per = "" if block == CUMULATIVE else "/token"
+    return [
+        [(fitted(f"{name}, {unit}{per}", _LABEL) + cells, "title")],
+        *(_row(row, quantity, size) for row, quantity in found if quantity is not None),
+    ]
+
+
+def _per(quantity: Quantity | None, row: Row, block: str) -> Quantity | None:
+    if quantity is None or block == CUMULATIVE:
+        return quantity
+    return quantity.per(row.output_tokens) if row.output_tokens else None
+
+
+def _row(row: Row, quantity: Quantity, size: float) -> Line:
+    place = quantity.place
+    kind = "" if place is None else "good" if place == INSIDE else "bad"
+    interval = f"{three_digits(quantity.low / size)} – {three_digits(quantity.high / size)}"
+    measured = NOTHING if quantity.measured is None else three_digits(quantity.measured / size)
+    strong = "strong" if row.phase == "total" else ""
+    predicted_width, interval_width, measured_width, error_width, place_width = _COLUMNS
+    return [
+        (fitted(f"  {row.phase}", _LABEL), strong),
+        (right(three_digits(quantity.predicted / size), predicted_width), "accent"),
+        (right(interval, interval_width), "muted"),
+        (right(measured, measured_width), "strong"),
+        (right(signed_percent(quantity.error_percent), error_width), kind),
+        (right({None: "", INSIDE: "inside"}.get(place, f"{place}!"), place_width), kind),
+    ]
+
+
+class ComparisonTable(Lines):
+    """The rows of the workload in view."""
+
+    def show(self, view: Comparison, blocks: Sequence[str]) -> None:
+        """Show one block of rows for each of ``blocks``."""
+        self.show_lines(comparison_lines(view, blocks, self.app.size.width - 2))
+
+
+class ComparisonSummary(Lines):
+    """One line of predicted beside measured."""
+
+    DEFAULT_CSS = "ComparisonSummary { height: 1; }"
+
+    def show(self, view: Comparison) -> None:
+        """Show the total in one line."""
+        self.show_lines([summary_line(view)])

@@ -1,0 +1,63 @@
+"""All GPUs together: power, energy in J and Wh, grams, and the share that was drawn at rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmco2.report.quantities import energy_text, mass_text, watt_hours_text
+from llmco2_tui.ledger import Totals
+from llmco2_tui.widgets.lines import Line, Lines
+from llmco2_tui.widgets.wording import NOTHING, clock_time, watts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TotalsView:
+    """Sums over the GPUs since the screen began to look."""
+
+    totals: Totals
+    operational_g: float | None
+    embodied_g: float | None
+
+
+def total_lines(view: TotalsView) -> list[Line]:
+    """Return what all cost, and how much of it was idling."""
+    totals = view.totals
+    limit = f" of {watts(totals.power_limit_w)}" if totals.power_limit_w is not None else ""
+    energy = NOTHING if totals.energy_j is None else energy_text(totals.energy_j)
+    hours = "" if totals.energy_j is None else f" = {watt_hours_text(totals.energy_j)}"
+    grams = NOTHING if view.operational_g is None else mass_text(view.operational_g)
+    embodied = "" if view.embodied_g is None else f" + {mass_text(view.embodied_g)} embodied"
+    mark = "∫" if totals.integrated else ""
+    first: Line = [
+        ("Σ ", "strong"),
+        (f"{watts(totals.power_w)} W", "strong"),
+        (limit + (f" ({totals.n_lost} lost)" if totals.n_lost else ""), "muted"),
+        ("  since start ", "muted"),
+        (f"{mark}{energy}", "strong"),
+        (hours, ""),
+        ("  ", ""),
+        (f"{grams} CO2e", "strong"),
+        (embodied, "muted"),
+    ]
+    return [first, _idle_line(totals)]
+
+
+def _idle_line(totals: Totals) -> Line:
+    elapsed = f" over {clock_time(totals.elapsed_s)}"
+    partial = "; some GPUs have no energy reading" if totals.incomplete else ""
+    if totals.energy_j is None or totals.idle_j is None:
+        return [(f"  idle share unknown: utilisation cannot be read{elapsed}{partial}", "muted")]
+    share = totals.idle_j / totals.energy_j if totals.energy_j > 0 else 0.0
+    return [
+        ("  of which idle ", "muted"),
+        (f"{energy_text(totals.idle_j)} ({100 * share:.0f} %)", "warn" if share > 0.5 else ""),
+        (f", busy {energy_text(totals.energy_j - totals.idle_j)},{elapsed}{partial}", "muted"),
+    ]
+
+
+class TotalsPanel(Lines):
+    """Two lines under the GPUs."""
+
+    def show(self, view: TotalsView) -> None:
+        """Show the sums."""
+        self.show_lines(total_lines(view))
