@@ -35,6 +35,7 @@ class ExportCheckpoint(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Export, once."""
+        folder = log_folder(trainer)  # every process takes part in agreeing on it
         if not isinstance(pl_module, EnergyModule) or not trainer.is_global_zero:
             return
         model = pl_module.model
@@ -45,7 +46,7 @@ class ExportCheckpoint(pl.Callback):
         held_out = data.sides.validation_is_held_out
         path = export_checkpoint(
             model.network,
-            log_folder(trainer) / f"{self.name}.json",
+            folder / f"{self.name}.json",
             intervals=validation_intervals(pl_module.validation_errors if held_out else torch.empty(0)),
             domain=training_domain(*data.training_side()),
             metadata={
@@ -75,10 +76,11 @@ class WritePredictions(pl.Callback):
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the table."""
+        folder = log_folder(trainer)  # every process takes part in agreeing on it
         if not isinstance(pl_module, EnergyModule) or not trainer.is_global_zero:
             return
         batches = trainer.predict_loop.predictions
-        path = log_folder(trainer) / "predictions.csv"
+        path = folder / "predictions.csv"
         prediction_table(pl_module.data, batches).to_csv(path, index=False)
         _LOG.info("wrote %s", path)
 

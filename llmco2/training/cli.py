@@ -32,8 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the training command line and return its exit code; ``argv`` defaults to ``sys.argv[1:]``."""
     try:
         arguments = with_shipped_configs(sys.argv[1:] if argv is None else argv)
-        with _as_process_arguments(arguments):
-            _run()
+        _run(arguments)
     except LLMCO2Error as error:
         print(f"llmco2: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
@@ -80,10 +79,11 @@ def _config_path(value: str) -> str:
     )
 
 
-def _run() -> None:
+def _run(arguments: list[str]) -> None:
     # lightning 2.6 calls jsonargparse by a name that it has retired; a user can do nothing about that.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: PLC0415 - seconds
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: PLC0415 - seconds
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: PLC0415
 
     from llmco2.data.module import EnergyDataModule  # noqa: PLC0415
     from llmco2.training.module import EnergyModule, check_readable  # noqa: PLC0415
@@ -93,7 +93,8 @@ def _run() -> None:
 
         def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
             try:
-                super().parse_arguments(parser, args)
+                with _as_process_arguments(arguments):
+                    super().parse_arguments(parser, args)
             except ArgumentError as error:
                 raise bad_option(str(error), self._subcommand_parsers) from error
             chosen = self.config[self.config["subcommand"]].get("ckpt_path")
@@ -106,20 +107,23 @@ def _run() -> None:
         "exit_on_error": False,
         "allow_abbrev": False,
     }
-    TrainingCLI(
-        EnergyModule,
-        EnergyDataModule,
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={
-            "prog": "llmco2 train",
-            "exit_on_error": False,
-            "allow_abbrev": False,
-            **dict.fromkeys(SUBCOMMANDS, default),
-        },
-    )
+    try:
+        TrainingCLI(
+            EnergyModule,
+            EnergyDataModule,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={
+                "prog": "llmco2 train",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                **dict.fromkeys(SUBCOMMANDS, default),
+            },
+        )
+    except MisconfigurationException as error:  # options that are fine one by one and contradict each other
+        raise InputError(explain("the trainer refuses these options", got=str(error))) from error
 
 
 def bad_option(complaint: str, parsers: Mapping[str, Any]) -> InputError:
@@ -137,7 +141,10 @@ def bad_option(complaint: str, parsers: Mapping[str, Any]) -> InputError:
 
 @contextlib.contextmanager
 def _as_process_arguments(arguments: list[str]) -> Iterator[None]:
-    """Let LightningCLI find the arguments where it looks for them; handed over otherwise, it warns."""
+    """Let LightningCLI find the arguments where it looks for them; handed over otherwise, it warns.
+
+    Only while it parses: other processes of a distributed run are started with the true arguments.
+    """
     before = sys.argv
     sys.argv = ["llmco2 train", *arguments]
     try:
