@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,8 @@ def _config_path(value: str) -> str:
 
 
 def _run(arguments: list[str]) -> None:
-    # lightning 2.6 calls jsonargparse by a name that it has retired; a user can do nothing about that.
+    # lightning 2.6 calls jsonargparse by a name that it has retired; a user can do nothing about that …
+    warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # … nor about this
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: PLC0415 - seconds
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: PLC0415

@@ -191,7 +191,8 @@ class EnergyModule(pl.LightningModule):
         groups = self._built().parameter_groups(self.optimizer_options)
         optimizer = torch.optim.AdamW(groups)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, rate_schedules(self.optimizer_options, len(groups), self.trainer.estimated_stepping_batches)
+            optimizer,
+            rate_schedules(self.optimizer_options, len(groups), self.trainer.estimated_stepping_batches),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
