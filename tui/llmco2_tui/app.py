@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from textual import events, on
 from textual.app import App, ComposeResult, SystemCommand
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer, Input
@@ -28,6 +28,7 @@ from llmco2_tui.campaign import CampaignFollower
 from llmco2_tui.fetcher import Fetcher, Recorder
 from llmco2_tui.glyphs import GlyphFilter
 from llmco2_tui.grid import GridAccount
+from llmco2_tui.keys import BINDINGS, LETTER_ACTIONS, RATES_HZ, SPEEDS, neighbour
 from llmco2_tui.messages import (
     Answered,
     CampaignRead,
@@ -37,26 +38,24 @@ from llmco2_tui.messages import (
     SourceOpened,
     WorkloadMeasured,
 )
+from llmco2_tui.painting import TALL, Frame, Painter
 from llmco2_tui.screens.help import HelpScreen
 from llmco2_tui.screens.main import MainScreen
 from llmco2_tui.screens.zone import ZoneScreen
 from llmco2_tui.sitting import Sitting
 from llmco2_tui.sources import REPLAY, Source, Sources
-from llmco2_tui.widgets.banner import Banner, BannerView
+from llmco2_tui.widgets.banner import Banner
 from llmco2_tui.widgets.campaign_panel import CampaignPanel
 from llmco2_tui.widgets.comparison_table import CUMULATIVE, PER_TOKEN, ComparisonSummary, ComparisonTable
 from llmco2_tui.widgets.cumulative_chart import CumulativeChart
-from llmco2_tui.widgets.gpu_table import GpuTable, spark_width
+from llmco2_tui.widgets.gpu_table import GpuTable
 from llmco2_tui.widgets.grid_line import GridLine
-from llmco2_tui.widgets.notice import LEAST_HEIGHT, LEAST_WIDTH, Notice, no_gpu_lines, too_small_lines
+from llmco2_tui.widgets.notice import LEAST_HEIGHT, LEAST_WIDTH, Notice, too_small_lines
 from llmco2_tui.widgets.power_chart import PowerChart
-from llmco2_tui.widgets.top_line import VIEWS, TopLine, TopView
+from llmco2_tui.widgets.top_line import VIEWS, TopLine
 from llmco2_tui.widgets.totals import TotalsPanel
-from llmco2_tui.widgets.what_if import Names, Side, WhatIf
-from llmco2_tui.widgets.wording import clock_time
+from llmco2_tui.widgets.what_if import Names, WhatIf
 
-RATES_HZ: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-SPEEDS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1000.0)
 _MOST_PAINTS_HZ: Final = 2.5  # eyes need no more; samples carry counters, so nothing is lost between paints
 _CAMPAIGN_LOOK_S: Final = 1.0
 
@@ -86,28 +85,8 @@ class MonitorApp(App[None]):
     TITLE = "llmco2 monitor"
     CSS_PATH = "monitor.tcss"
     AUTO_FOCUS = None  # digits are keys until somebody goes into the form
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (36, "-tall")]
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(n), f"view('{name}')", label, show=False) for n, (name, label) in enumerate(VIEWS, 1)),
-        Binding("z", "zone", "Zone"),
-        Binding("t", "unit", "Per token"),
-        Binding("left_square_bracket", "span(-1)", "Span", key_display="[", show=False),
-        Binding("right_square_bracket", "span(1)", "Span", key_display="[ ]"),
-        Binding("plus,equals_sign", "faster(1)", "Faster", key_display="+ -"),
-        Binding("minus", "faster(-1)", "Slower", show=False),
-        Binding("space", "pause", "Pause", show=False),
-        Binding("0", "restart", "Zero", show=False),
-        Binding("m", "mark", "Mark"),
-        Binding("e", "export", "Export"),
-        Binding("d", "dark", "Light/dark", show=False),
-        Binding("r", "retry", "Retry", show=False),
-        Binding("s", "simulate", "Simulate", show=False),
-        Binding("p", "play", "Play", show=False),
-        Binding("f6", "adopt", "Into view", show=False),
-        Binding("escape", "leave", "Leave", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("q", "quit", "Quit"),
-    ]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (TALL, "-tall")]  # noqa: RUF012 - an instance's, says textual
+    BINDINGS: ClassVar[list[BindingType]] = list(BINDINGS)
 
     def __init__(self, sources: Sources, predict: Predict, options: Options | None = None) -> None:
         super().__init__()
@@ -126,7 +105,12 @@ class MonitorApp(App[None]):
         self._trouble: tuple[str, ...] = ()
         self._view = VIEWS[0][0]
         self._block = CUMULATIVE
-        self._form: tuple[InferenceRequest | None, GridAccount, str | None] = (None, self._sitting.account, None)
+        self._form: tuple[InferenceRequest | None, GridAccount, str | None] = (
+            None,
+            self._sitting.account,
+            None,
+        )
+        self._painter = Painter(self)
         if self._options.glyphs is not None:
             self._filters.append(self._options.glyphs)
 
@@ -183,7 +167,7 @@ class MonitorApp(App[None]):
         """Say where the screen is too small; paint everything at its new width."""
         small = event.size.width < LEAST_WIDTH or event.size.height < LEAST_HEIGHT
         self.set_class(small, "-too-small")
-        notice = self.query_one("#too-small", Notice)
+        notice = self.screen_stack[0].query_one("#too-small", Notice)
         notice.show_lines(too_small_lines(event.size.width, event.size.height) if small else [])
         self.call_after_refresh(self._paint)
 
@@ -251,7 +235,8 @@ class MonitorApp(App[None]):
     def _readings(self, message: Readings) -> None:
         if message.source != self._number:
             return
-        self._sitting.read(message.samples)
+        for samples in message.samplings:
+            self._sitting.read(samples)
         rate_hz = self._source.rate_hz(self._rate_hz) if self._source is not None else self._rate_hz
         every = max(1, round(rate_hz / _MOST_PAINTS_HZ))
         if self._n_readings % every == 0:
@@ -306,72 +291,31 @@ class MonitorApp(App[None]):
         self._paint_frame()
         self._paint_readings()
         self._paint_comparison()
-        self.query_one(CampaignPanel).show(self._sitting.campaign)
+        self._painter.campaign(self._sitting.campaign)
 
     def _paint_frame(self) -> None:
-        replay = ""
-        status = [f"{self._rate_hz:g} Hz", clock_time(self._sitting.ledger.totals().elapsed_s)]
-        if self._recording:
-            status.insert(0, self._recording)
-        playback = self._source.playback if self._source is not None else None
-        if playback is not None and self._source is not None:
-            replay = _replay_text(self._source.name, playback)
-            status = [clock_time(self._sitting.ledger.totals().elapsed_s)]
-        alarms = (*self._trouble, *self._sitting.alarms())
-        self.query_one(Banner).show(
-            BannerView(simulated=self._sitting.is_simulated(), replay=replay, alarms=alarms)
+        frame = Frame(
+            view=self._view,
+            rate_hz=self._rate_hz,
+            source=self._source,
+            recording=self._recording,
+            trouble=self._trouble,
         )
-        self.query_one(TopLine).show(TopView(current=self._view, status=" · ".join(status)))
+        self._painter.frame(self._sitting, frame)
 
     def _paint_readings(self) -> None:
-        sitting = self._sitting
-        missing = self.query_one("#no-source", Notice)
-        missing.display = self._source is None
-        self.query_one("#readings").display = self._source is not None
         if self._source is None:
-            reason = self._no_source or "looking for GPUs …"
-            looking = [[("looking for GPUs …", "muted")]]
-            missing.show_lines(looking if self._opening else no_gpu_lines(reason, self.size.width))
-            return
-        self._paint_frame()
-        if self._view == "live":
-            width = self.size.width
-            self.query_one(GpuTable).show(sitting.gpu_rows(spark_width(width)), width)
-            self.query_one(TotalsPanel).show(sitting.totals_view())
-            self.query_one("#power", PowerChart).show(sitting.power_view())
+            self._painter.nothing(None if self._opening else self._no_source or "no source")
+        else:
+            self._paint_frame()
+            self._painter.readings(self._sitting, live=self._view == "live")
 
     def _paint_comparison(self) -> None:
-        comparison = self._sitting.comparison
-        for grid in self.query(GridLine):
-            grid.show(self._sitting.account.view)
-        self.query_one(ComparisonSummary).show(comparison)
-        tall = self.size.height >= 36
-        self.query_one("#live-comparison", ComparisonTable).show(comparison, (self._block,))
-        self.query_one("#live-cumulative", CumulativeChart).show(comparison.points)
-        blocks = (CUMULATIVE, PER_TOKEN) if tall else (self._block,)
-        self.query_one("#comparison", ComparisonTable).show(comparison, blocks)
-        self.query_one("#cumulative", CumulativeChart).show(comparison.points)
+        self._painter.comparison(self._sitting, self._block)
         self._paint_form()
 
     def _paint_form(self) -> None:
-        request, account, problem = self._form
-        present = self._sitting.request
-        answers = self._sitting.answers
-        self.query_one(WhatIf).show(
-            Side(
-                title="now",
-                request=present,
-                answer=answers.get(present) if present else None,
-                account=self._sitting.account,
-            ),
-            Side(
-                title="what if",
-                request=request,
-                answer=answers.get(request) if request else None,
-                account=account,
-            ),
-            problem,
-        )
+        self._painter.form(self._sitting, *self._form)
 
     # what people do
 
@@ -398,18 +342,23 @@ class MonitorApp(App[None]):
             self._ask(request)
         self._paint_form()
 
+    def picture(self) -> str:
+        """Return the screen as SVG."""
+        return exporting.with_spaces(self.export_screenshot(title=self.TITLE))
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """While somebody types, a key is a letter."""
-        return action in ("adopt", "leave", "quit", "command_palette") or not isinstance(self.focused, Input) or (
-            action not in ("faster", "pause", "mark", "export", "unit", "zone", "span", "help", "view", "choose")
-        )
+        """While somebody types, a key is a letter; the form's own keys are for the form."""
+        typing = isinstance(self.focused, Input)
+        if action in ("adopt", "leave"):
+            return typing or self._view == "what-if" or (action == "leave" and self._view != VIEWS[0][0])
+        return not typing or action not in LETTER_ACTIONS
 
     def action_view(self, name: str) -> None:
         """Show another view."""
         self._view = name
-        self.query_one(ContentSwitcher).current = name
+        self.screen_stack[0].query_one(ContentSwitcher).current = name
         if name == "what-if":
-            form = self.query_one(WhatIf)
+            form = self.screen_stack[0].query_one(WhatIf)
             if self._form[0] is None and self._form[2] is None:
                 form.fill(self._sitting.request or form.start, self._sitting.account.view.zone.zone_id)
             form.focus_first()
@@ -460,9 +409,9 @@ class MonitorApp(App[None]):
     def action_faster(self, step: int) -> None:
         """Sample more often or less; a replay plays faster or slower."""
         if self._source is not None and self._source.playback is not None and self._fetcher is not None:
-            self._fetcher.set_speed(_neighbour(SPEEDS, self._source.playback.speed or 1.0, step))
+            self._fetcher.set_speed(neighbour(SPEEDS, self._source.playback.speed or 1.0, step))
         else:
-            self._rate_hz = _neighbour(RATES_HZ, self._rate_hz, step)
+            self._rate_hz = neighbour(RATES_HZ, self._rate_hz, step)
             if self._fetcher is not None:
                 self._fetcher.set_rate(self._rate_hz)
         self._paint_frame()
@@ -489,7 +438,7 @@ class MonitorApp(App[None]):
     def action_export(self) -> None:
         """Write CSV, JSON and SVG."""
         try:
-            names = exporting.export_all(self._sitting, self._options.export_dir, self.export_screenshot)
+            names = exporting.export_all(self._sitting, self._options.export_dir, self.picture)
         except OSError as error:
             self.notify(f"nothing was exported: {error.strerror}", severity="error")
         else:
@@ -526,25 +475,11 @@ class MonitorApp(App[None]):
         for name, label in VIEWS:
             yield SystemCommand(f"View: {label}", f"Show {label}", lambda name=name: self.action_view(name))
         yield SystemCommand("Grid zone", "Choose the zone; every gram follows", self.action_zone)
-        yield SystemCommand("Cumulative or per output token", "Change the comparison's unit", self.action_unit)
+        yield SystemCommand(
+            "Cumulative or per output token", "Change the comparison's unit", self.action_unit
+        )
         yield SystemCommand("Export", "Write CSV, JSON and SVG", self.action_export)
         yield SystemCommand("Light or dark", "Change the theme", self.action_dark)
         yield SystemCommand("Help", "Keys and glossary", self.action_help)
         yield SystemCommand("Quit", "Leave", self.exit)
         del screen
-
-
-def _neighbour(steps: Sequence[float], value: float, step: int) -> float:
-    """Return the next of ``steps`` above or below ``value``; at the ends, the end."""
-    if step > 0:
-        return next((x for x in steps if x > value * 1.001), steps[-1])
-    return next((x for x in reversed(steps) if x < value * 0.999), steps[0])
-
-
-def _replay_text(name: str, playback: Any) -> str:
-    now_s, end_s = playback.now_s(), playback.end_s
-    where = f"{clock_time(now_s - playback.start_s)} of {clock_time(end_s - playback.start_s)}"
-    if now_s >= end_s:
-        return f"{name} · {where} · ended; 0 plays it again"
-    state = "paused; space goes on" if playback.speed == 0 else f"{playback.speed:g}×; space pauses, + - speed"
-    return f"{name} · {where} · {state}"

@@ -18,7 +18,7 @@ from llmco2.errors import InputError, MeasurementError, explain
 from llmco2.records.request import InferenceRequest
 
 _SCENES: Final = ("one", "eight", "mig", "shared", "lost", "no-counter", "throttled")
-_REQUEST: Final = {
+_REQUEST: Final[dict[str, tuple[Any, str, str]]] = {
     "gpu": (str, "GPU", "GPU of the request (default: the one being watched)"),
     "tensor_parallel": (whole, "N", "GPUs that share the model"),
     "batch_size": (number, "N", "requests in the batch"),
@@ -56,7 +56,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
     parser.add_argument("--zone", metavar="ZONE", help="grid zone (default: the world's average)")
     parser.add_argument("--calibration", metavar="FILE", help="calibration from a few runs of your own")
-    parser.add_argument("--checkpoint", metavar="PATH", help="checkpoint to predict from (default: the shipped)")
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", help="checkpoint to predict from (default: the shipped)"
+    )
     source = parser.add_argument_group("what to watch (default: the GPUs of this machine)")
     source.add_argument(
         "--simulate", nargs="?", const="one", choices=_SCENES, metavar="MACHINE",
@@ -65,13 +67,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     source.add_argument(
         "--replay", nargs="?", const="", metavar="FILE", help="a recording (default: the one that ships)"
     )
-    source.add_argument("--speed", type=number, metavar="X", help="of the replay, times real time (default: 1)")
+    source.add_argument(
+        "--speed", type=number, metavar="X", help="of the replay, times real time (default: 1)"
+    )
     source.add_argument("--campaign", type=Path, metavar="FILE", help="follow the output of llmco2 measure")
     source.add_argument("--plan", type=Path, metavar="FILE", help="the campaign's YAML, for its progress")
     parser.add_argument("--rate", type=number, default=1.0, metavar="HZ", help="readings a second, 0.1 to 10")
     out = parser.add_argument_group("output")
     out.add_argument("--record", type=Path, metavar="FILE", help="record the session to a new file")
-    out.add_argument("--once", action="store_true", help="print one reading (of a replay: its sums) and leave")
+    out.add_argument(
+        "--once", action="store_true", help="print one reading (of a replay: its sums) and leave"
+    )
     out.add_argument("--json", action="store_true", help="the same as JSON")
     out.add_argument("--export", type=Path, metavar="FILE", help="with --replay: write .csv, .json or .svg")
     out.add_argument("--ascii", action="store_true", help="plain ASCII, for consoles without Unicode")
@@ -89,7 +95,9 @@ def run(args: argparse.Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError(
             explain(
-                "the screen needs a terminal", got="a pipe or a file", remedy="use --once or --json in scripts"
+                "the screen needs a terminal",
+                got="a pipe or a file",
+                remedy="use --once or --json in scripts",
             )
         )
     return _screen(args, request)

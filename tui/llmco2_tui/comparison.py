@@ -7,7 +7,7 @@ as they are: an error of the predictor is the same for each of them, so it does 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from llmco2.records.footprint import Footprint, PhaseEnergy
@@ -45,6 +45,16 @@ class Quantity:
             return None
         return BELOW if self.measured < self.low else ABOVE if self.measured > self.high else INSIDE
 
+    def plus(self, other: Quantity) -> Quantity:
+        """Return the sum; measured only where both are."""
+        both = self.measured is not None and other.measured is not None
+        return Quantity(
+            predicted=self.predicted + other.predicted,
+            low=self.low + other.low,
+            high=self.high + other.high,
+            measured=(self.measured or 0.0) + (other.measured or 0.0) if both else None,
+        )
+
     def per(self, count: float) -> Quantity:
         """Return the quantity divided by ``count``."""
         measured = None if self.measured is None else self.measured / count
@@ -63,6 +73,8 @@ class Row:
     phase: str
     energy: Quantity  # J
     carbon: Quantity | None  # operational gCO2e; None where the GPU has no factors
+    energy_per_token: Quantity  # J per output token
+    carbon_per_token: Quantity | None
     output_tokens: float
 
 
@@ -139,9 +151,7 @@ def compare(
         footprint = answers[entry.request]
         assert isinstance(footprint, Footprint)
         sums.add(footprint, entry.phase, entry.batches, entry)
-        points.append(
-            Point(t_s=entry.t_s, predicted_j=sums.predicted_j, measured_j=sums.measured_j)
-        )
+        points.append(Point(t_s=entry.t_s, predicted_j=sums.predicted_j, measured_j=sums.measured_j))
     if not known and isinstance(answer, Footprint):
         sums.add(answer, PREFILL, 1.0, None)
         sums.add(answer, DECODE, 1.0, None)
@@ -197,22 +207,27 @@ class _Sums:
         self._batches[phase] += batches
 
     def rows(self) -> tuple[Row, ...]:
-        rows = [
-            self._row(phase, self._energy[phase], self._carbon[phase], self._tokens[phase])
-            for phase in (PREFILL, DECODE)
-            if self._batches[phase]
-        ]
-        energy = [sum(self._energy[phase][place] for phase in PHASES) for place in range(4)]
-        carbon = [sum(self._carbon[phase][place] for phase in PHASES) for place in range(4)]
+        rows = [self._row(phase) for phase in PHASES if self._batches[phase]]
+        if len(rows) == 1 and rows[0].phase == WHOLE:
+            return tuple(rows)
+        total = rows[0]
+        for row in rows[1:]:
+            total = _sum_of(total, row)
         # Prefill and decode of one batch make the same tokens, so the longer of both counts them once.
         tokens = max(self._tokens[PREFILL], self._tokens[DECODE]) + self._tokens[WHOLE]
-        return (*rows, self._row(WHOLE, energy, carbon, tokens))
+        parts = [row for row in rows if row.phase != WHOLE]
+        return (*parts, replace(total, phase=WHOLE, output_tokens=tokens))
 
-    def _row(self, phase: str, energy: Sequence[float], carbon: Sequence[float], tokens: float) -> Row:
+    def _row(self, phase: str) -> Row:
+        tokens = self._tokens[phase]
+        energy = self._quantity(self._energy[phase])
+        carbon = None if self._no_factors else self._quantity(self._carbon[phase])
         return Row(
             phase=phase,
-            energy=self._quantity(energy),
-            carbon=None if self._no_factors else self._quantity(carbon),
+            energy=energy,
+            carbon=carbon,
+            energy_per_token=energy.per(tokens),
+            carbon_per_token=None if carbon is None else carbon.per(tokens),
             output_tokens=tokens,
         )
 
@@ -221,3 +236,19 @@ class _Sums:
         return Quantity(
             predicted=predicted, low=low, high=high, measured=measured if self._measured else None
         )
+
+
+def _sum_of(one: Row, other: Row) -> Row:
+    """Return two phases together; per token they add up, whatever number of batches each was measured over."""
+
+    def plus(a: Quantity | None, b: Quantity | None) -> Quantity | None:
+        return None if a is None or b is None else a.plus(b)
+
+    return Row(
+        phase=WHOLE,
+        energy=one.energy.plus(other.energy),
+        carbon=plus(one.carbon, other.carbon),
+        energy_per_token=one.energy_per_token.plus(other.energy_per_token),
+        carbon_per_token=plus(one.carbon_per_token, other.carbon_per_token),
+        output_tokens=max(one.output_tokens, other.output_tokens),
+    )

@@ -13,6 +13,11 @@ from llmco2_tui.summary import power_csv, summary_json
 _STEPS: Final = 240  # of the chart, a GPU
 
 
+def with_spaces(svg: str) -> str:
+    """Return a picture whose leading blanks every viewer keeps; some drop them unless told."""
+    return svg.replace("<text ", '<text xml:space="preserve" ')
+
+
 def export_all(sitting: Sitting, folder: Path, picture: Callable[[], str]) -> list[str]:
     """Write ``llmco2-DATE.csv``, ``.json`` and ``.svg`` into ``folder``; return their names.
 

@@ -85,7 +85,9 @@ class Fetcher:
         fresh = request is not None and request != self._request
         if self._recorder is not None:
             self._record(samples, entries, request if fresh else None)
-        self._post(Readings(samples=samples, source=self._number))
+        passed = None if self._source.passed is None else tuple(self._source.passed())
+        if passed is None or passed:
+            self._post(Readings(samplings=passed or (samples,), source=self._number))
         if fresh or entries:
             self._request = request
             self._post(WorkloadMeasured(request=request, entries=entries, source=self._number))

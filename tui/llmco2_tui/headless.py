@@ -13,7 +13,7 @@ from llmco2.measurement.session_file import read_session
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignFollower
 from llmco2_tui.grid import GridAccount
-from llmco2_tui.measured import recorded_entries, request_from
+from llmco2_tui.measured import recorded_entries, request_from, samplings
 from llmco2_tui.predicting import Predict, known_names, predictor
 from llmco2_tui.sitting import Sitting
 from llmco2_tui.sources import MachineSources, demo_session
@@ -65,8 +65,8 @@ def _play_out(sitting: Sitting, path: Path) -> None:
     if not session.samples:
         raise InputError(explain("the recording holds no sample", got=path.name))
     sitting.begin(session.devices)
-    for sample in session.samples:
-        sitting.read((sample,))
+    for samples in samplings(session.samples):
+        sitting.read(samples)
     entries = recorded_entries(session)
     requests = [request_from(event.data) for event in session.events if event.name == "request"]
     if entries or requests:
@@ -81,9 +81,7 @@ def _predict(sitting: Sitting, predict: Predict) -> None:
             sitting.answer(request, str(error))
 
 
-def _export(
-    args: argparse.Namespace, path: Path, sources: MachineSources, predict: Predict
-) -> int:
+def _export(args: argparse.Namespace, path: Path, sources: MachineSources, predict: Predict) -> int:
     if args.export.suffix == ".csv":
         _write(args.export, samples_csv(read_session(path).samples))
     else:
@@ -102,7 +100,7 @@ async def _picture(args: argparse.Namespace, sources: MachineSources, predict: P
     )
     async with app.run_test(size=_PICTURE_SIZE) as pilot:
         await settled(app, pilot)
-        return app.export_screenshot(title="llmco2 monitor")
+        return app.picture()
 
 
 async def settled(app: Any, pilot: Any) -> None:
@@ -113,6 +111,9 @@ async def settled(app: Any, pilot: Any) -> None:
         await app.workers.wait_for_complete()
         if app.sitting.ledger.gpus and not app.sitting.unanswered():
             break
+    await pilot.pause()
+    app.action_span(1)
+    app.action_span(-1)
     await pilot.pause()
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Protocol
 
 from llmco2.errors import InputError, explain
-from llmco2.measurement.meter import WindowReading
+from llmco2.measurement.meter import Sample, WindowReading
 from llmco2.measurement.session_file import Session, SessionEvent
 from llmco2.records.request import InferenceRequest
 from llmco2.records.run import MeasuredRun
@@ -130,6 +130,35 @@ class RecordedFeed:
         return self._entries[start : self._taken]
 
 
+class RecordedSamples:
+    """Every sampling of a recording, as its clock passes it, however fast it plays."""
+
+    def __init__(self, session: Session, clock: Any) -> None:
+        self._rounds = samplings(session.samples)
+        self._clock = clock
+        self._taken = 0
+
+    def take(self) -> list[tuple[Sample, ...]]:
+        """Return the samplings between the last call and now, oldest first."""
+        now_s, start = self._clock.now_s(), self._taken
+        while self._taken < len(self._rounds) and self._rounds[self._taken][-1].t_s <= now_s:
+            self._taken += 1
+        return self._rounds[start : self._taken]
+
+
+def samplings(samples: Iterable[Sample]) -> list[tuple[Sample, ...]]:
+    """Return samples by sampling: a new one begins where a GPU comes again."""
+    rounds: list[list[Sample]] = []
+    seen: set[int] = set()
+    for sample in samples:
+        if not rounds or sample.gpu_index in seen:
+            rounds.append([])
+            seen = set()
+        seen.add(sample.gpu_index)
+        rounds[-1].append(sample)
+    return [tuple(found) for found in rounds]
+
+
 def recorded_entries(session: Session) -> list[MeasuredPhase]:
     """Return what a recording measured, oldest first: its entries, or its windows where it has none.
 
@@ -235,11 +264,15 @@ def _merged(entries: Iterable[MeasuredPhase]) -> list[MeasuredPhase]:
     for entry in entries:
         key = (entry.request, entry.phase)
         known = by_key.get(key)
-        by_key[key] = entry if known is None else replace(
-            known,
-            t_s=entry.t_s,
-            batches=known.batches + entry.batches,
-            energy_j=known.energy_j + entry.energy_j,
-            time_s=known.time_s + entry.time_s,
+        by_key[key] = (
+            entry
+            if known is None
+            else replace(
+                known,
+                t_s=entry.t_s,
+                batches=known.batches + entry.batches,
+                energy_j=known.energy_j + entry.energy_j,
+                time_s=known.time_s + entry.time_s,
+            )
         )
     return sorted(by_key.values(), key=lambda entry: entry.t_s)

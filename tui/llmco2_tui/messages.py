@@ -20,9 +20,9 @@ from llmco2_tui.sources import Source
 
 @dataclass
 class Readings(Message):
-    """One sampling of all GPUs; a burst collapses to the newest."""
+    """The newest sampling of all GPUs (of a recording: all that were passed); a burst collapses to the last."""
 
-    samples: tuple[Sample, ...]
+    samplings: tuple[tuple[Sample, ...], ...]
     source: int  # which opening of a source it comes from
 
     def can_replace(self, message: Message) -> bool:

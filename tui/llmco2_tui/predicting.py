@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from llmco2.catalog.grids import GridZone, all_zones
 from llmco2.catalog.gpus import load_gpus
+from llmco2.catalog.grids import GridZone, all_zones
 from llmco2.catalog.models import load_models
 from llmco2.predictor.api import predict
 from llmco2.records.footprint import Footprint

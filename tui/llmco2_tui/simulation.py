@@ -16,17 +16,17 @@ from typing import Final
 from llmco2.catalog.gpus import resolve_gpu
 from llmco2.catalog.models import resolve_model
 from llmco2.errors import MeasurementError
-from llmco2.measurement.clock import Clock
 from llmco2.measurement.configuration import RunConfiguration
-from llmco2.measurement.meter import EnergyMeter
+from llmco2.measurement.meter import Clock, EnergyMeter
 from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
 from llmco2.measurement.workloads.simulated_workload import SimulatedPhase, simulated_phases
 from llmco2_tui.measured import DECODE, PREFILL, MeasuredPhase, RunFeed
 
 GPU: Final = "H100-SXM5-80GB"
 MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
+_SENSED: Final = SimulatedGpu(tick_jitter=0.1, power_jitter=0.02, temperature_c=32.0)
 _STEP_S: Final = 0.5  # how often the simulated sensors move
-_PHASE_S: Final = 3.0  # batches repeat until a phase lasts this long
+_BATCHES: Final = 4  # prefilled one behind the other, then decoded: one prefill is too short for a counter
 _REST_S: Final = 2.0
 _AMBIENT_C: Final = 32.0
 _HOTTEST_C: Final = 78.0
@@ -41,20 +41,21 @@ class Scene:
 
     text: str
     n_gpus: int = 1
-    gpu: SimulatedGpu = SimulatedGpu(tick_jitter=0.1, power_jitter=0.02, temperature_c=_AMBIENT_C)
+    gpu: SimulatedGpu = _SENSED
     shared: bool = False
     lost: bool = False
     throttle: int = 0  # NVML's bits
 
 
-_GPU: Final = Scene(text="").gpu
 SCENES: Final = {
     "one": Scene(text="one GPU serving batches"),
     "eight": Scene(text="eight GPUs, one of them idle", n_gpus=8),
-    "mig": Scene(text="a GPU in MIG mode", gpu=replace(_GPU, mig=True)),
+    "mig": Scene(text="a GPU in MIG mode", gpu=replace(_SENSED, mig=True)),
     "shared": Scene(text="a GPU that a stranger uses too", shared=True),
-    "lost": Scene(text="two GPUs, one falls off the bus after 8 s and comes back at 40 s", n_gpus=2, lost=True),
-    "no-counter": Scene(text="a GPU without an energy counter", gpu=replace(_GPU, has_counter=False)),
+    "lost": Scene(
+        text="two GPUs, one falls off the bus after 8 s and comes back at 40 s", n_gpus=2, lost=True
+    ),
+    "no-counter": Scene(text="a GPU without an energy counter", gpu=replace(_SENSED, has_counter=False)),
     "throttled": Scene(text="a GPU at its power cap and too hot", throttle=0x4 | 0x20),
 }
 
@@ -83,12 +84,19 @@ class SimulatedServing:
     """
 
     def __init__(
-        self, rig: SimulatedNvml, meter: EnergyMeter, feed: RunFeed, *, clock: Clock, lost: bool = False
+        self,
+        rig: SimulatedNvml,
+        meter: EnergyMeter,
+        feed: RunFeed,
+        *,
+        clock: Clock,
+        lost: bool = False,
+        configuration: RunConfiguration | None = None,
     ) -> None:
         self._rig, self._meter, self._feed, self._clock = rig, meter, feed, clock
         self._lost = lost
         self._gpu = rig.gpus[0]
-        configuration = serving()
+        configuration = configuration or serving()
         phases = simulated_phases(
             configuration, resolve_model(MODEL), resolve_gpu(GPU), idle_power_w=self._gpu.idle_power_w
         )
@@ -99,9 +107,13 @@ class SimulatedServing:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def announce(self) -> None:
+        """Say what is served."""
+        self._feed.serve(self._request)
+
     def start(self) -> None:
         """Serve in a thread of its own until stopped."""
-        self._feed.serve(self._request)
+        self.announce()
         if self._lost:
             now_s = self._clock.now_s()
             self._rig.lose(len(self._rig.gpus) - 1, now_s + _LOST_AFTER_S)
@@ -122,16 +134,13 @@ class SimulatedServing:
     def round(self, wait: Callable[[float], None]) -> None:
         """Serve prefill, then decode, then rest once; ``wait`` lets seconds pass."""
         for name, phase in self._phases:
-            batches = max(1, round(_PHASE_S / phase.time_s))
-            self._phase(name, phase, batches, wait)
+            self._phase(name, phase, _BATCHES, wait)
             if self._stopping.is_set():
                 return
         self._step(None)
         wait(_REST_S)
 
-    def _phase(
-        self, name: str, phase: SimulatedPhase, batches: int, wait: Callable[[float], None]
-    ) -> None:
+    def _phase(self, name: str, phase: SimulatedPhase, batches: int, wait: Callable[[float], None]) -> None:
         start_s, before_j = self._clock.now_s(), self._counter_j()
         left_s = batches * phase.time_s
         while left_s > 0 and not self._stopping.is_set():

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from llmco2.measurement.clock import MonotonicClock, PollingClock
-from llmco2.measurement.meter import EnergyMeter
+from llmco2.measurement.meter import EnergyMeter, Sample
 from llmco2.resources import datasets_dir
-from llmco2_tui.measured import RecordedFeed, RunFeed, WorkloadFeed
+from llmco2_tui.measured import RecordedFeed, RecordedSamples, RunFeed, WorkloadFeed
 
 LIVE: Final = "live"
 SIMULATED: Final = "simulated"
@@ -59,6 +59,9 @@ class Source:
     poll_clock: PollingClock = field(default_factory=MonotonicClock)
     name: str = ""  # of a recording
     playback: PlaybackClock | None = None
+    passed: Callable[[], list[tuple[Sample, ...]]] | None = (
+        None  # samplings since the last look, of a recording
+    )
     on_close: Callable[[], None] = lambda: None
 
     def rate_hz(self, wanted_hz: float) -> float:
@@ -164,4 +167,5 @@ def open_recording(path: Path, speed: float) -> Source:
         feed=RecordedFeed(meter.session, meter.clock),
         name=path.name,
         playback=meter.clock,
+        passed=RecordedSamples(meter.session, meter.clock).take,
     )

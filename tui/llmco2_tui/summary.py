@@ -98,6 +98,7 @@ def _comparison(view: Comparison) -> dict[str, Any] | None:
             row.phase: {
                 "output_tokens": row.output_tokens,
                 **_quantity(row.energy, "energy_j"),
+                **_quantity(row.energy_per_token, "energy_per_output_token_j"),
                 **(_quantity(row.carbon, "operational_gco2e") if row.carbon else {}),
             }
             for row in view.rows

@@ -74,7 +74,9 @@ class HelpScreen(ModalScreen[None]):
     ]
     CSS = """
     HelpScreen { align: center middle; }
-    HelpScreen VerticalScroll { width: 92%; max-width: 100; height: 92%; border: round $primary; padding: 0 1; background: $surface; }
+    HelpScreen VerticalScroll {
+        width: 92%; max-width: 100; height: 92%; border: round $primary; padding: 0 1; background: $surface;
+    }
     """
 
     def compose(self) -> ComposeResult:

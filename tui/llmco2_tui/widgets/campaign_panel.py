@@ -29,7 +29,10 @@ def campaign_lines(view: CampaignView | None, width: int, height: int) -> list[L
     if view.problem is not None:
         lines.append([("cannot be followed: ", "bad"), (view.problem, "")])
     if not view.exists:
-        return [*lines, [("waiting for the file; llmco2 measure writes its first row when one is done", "muted")]]
+        return [
+            *lines,
+            [("waiting for the file; llmco2 measure writes its first row when one is done", "muted")],
+        ]
     lines.append(_progress_line(view))
     failures = list(reversed(view.failures))[: max(1, height // 4)]
     latest = list(reversed([run for run in view.latest if run.status == "ok"]))

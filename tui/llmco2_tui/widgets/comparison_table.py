@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from llmco2.report.quantities import energy_scale, energy_text, mass_scale, mass_text, three_digits
-from llmco2_tui.comparison import INSIDE, Comparison, Quantity, Row
+from llmco2_tui.comparison import INSIDE, Comparison, Quantity
 from llmco2_tui.widgets.lines import Line, Lines, fitted, right, wrapped
 from llmco2_tui.widgets.wording import NOTHING, count, request_text, signed_percent
 
@@ -57,21 +57,21 @@ def summary_line(view: Comparison) -> Line:
     if total is None:
         return [("predicted  none: ", "bad"), (view.why_not or "", "")]
     energy, carbon = total.energy, total.carbon
-    size, unit = energy_scale(energy.predicted)
     kind = "good" if energy.place == INSIDE else "bad" if energy.place else "muted"
     word = "" if energy.place is None else "INSIDE" if energy.place == INSIDE else "OUTSIDE"
     measured = NOTHING if energy.measured is None else energy_text(energy.measured)
-    grams = "" if carbon is None or carbon.measured is None else f" = {mass_text(carbon.measured)} CO2e"
-    low, high = three_digits(energy.low / size), three_digits(energy.high / size)
+    grams = ""
+    if view.in_domain and carbon is not None and carbon.measured is not None:
+        grams = f" = {mass_text(carbon.measured)} CO2e"
+    size, unit = energy_scale(10.0 * energy.predicted)  # a line has less room than a column: kJ from 1 kJ on
     return [
         ("predicted ", "muted"),
         (f"{three_digits(energy.predicted / size)} {unit}", "strong"),
-        (f" [{low} – {high}]", ""),
-        ("  measured ", "muted"),
+        (f" [{three_digits(energy.low / size)}–{three_digits(energy.high / size)}]", ""),
+        (" measured ", "muted"),
         (measured + grams, "strong"),
-        (f"  {signed_percent(energy.error_percent)} ", kind),
-        (word, kind),
-        ("  OUT OF DOMAIN" if not view.in_domain else "", "warn"),
+        (f" {signed_percent(energy.error_percent)} {word}", kind),
+        ("" if view.in_domain else " OUT OF DOMAIN", "warn"),
     ]
 
 
@@ -86,51 +86,47 @@ def _request_line(view: Comparison) -> Line:
 
 
 def _block(view: Comparison, block: str) -> list[Line]:
-    lines: list[Line] = []
-    for name, pick, scale in (
-        ("energy", lambda row: row.energy, energy_scale),
-        ("CO2e", lambda row: row.carbon, mass_scale),
-    ):
-        lines += _quantity_block(view.rows, name, block, pick, scale)
-    return lines
+    if block == CUMULATIVE:
+        energy = [(row.phase, row.energy) for row in view.rows]
+        carbon = [(row.phase, row.carbon) for row in view.rows]
+        per = ""
+    else:
+        energy = [(row.phase, row.energy_per_token) for row in view.rows]
+        carbon = [(row.phase, row.carbon_per_token) for row in view.rows]
+        per = "/token"
+    return [
+        *_quantity_block("energy", energy, energy_scale, per),
+        *_quantity_block("CO2e", carbon, mass_scale, per),
+    ]
 
 
 def _quantity_block(
-    rows: Sequence[Row],
     name: str,
-    block: str,
-    pick: Callable[[Row], Quantity | None],
+    rows: Sequence[tuple[str, Quantity | None]],
     scale: Callable[[float], tuple[float, str]],
+    per: str,
 ) -> list[Line]:
-    found = [(row, _per(pick(row), row, block)) for row in rows]
-    total = found[-1][1]
+    total = rows[-1][1]
     if total is None:
         return [[(f"{name}: no carbon factors are known for this GPU", "muted")]]
     size, unit = scale(total.predicted)
     names = ("predicted", "90 % interval", "measured", "error", "interval")
     cells = "".join(right(name, width) for name, width in zip(names, _COLUMNS, strict=True))
-    per = "" if block == CUMULATIVE else "/token"
     return [
         [(fitted(f"{name}, {unit}{per}", _LABEL) + cells, "title")],
-        *(_row(row, quantity, size) for row, quantity in found if quantity is not None),
+        *(_row(phase, quantity, size) for phase, quantity in rows if quantity is not None),
     ]
 
 
-def _per(quantity: Quantity | None, row: Row, block: str) -> Quantity | None:
-    if quantity is None or block == CUMULATIVE:
-        return quantity
-    return quantity.per(row.output_tokens) if row.output_tokens else None
-
-
-def _row(row: Row, quantity: Quantity, size: float) -> Line:
+def _row(phase: str, quantity: Quantity, size: float) -> Line:
     place = quantity.place
     kind = "" if place is None else "good" if place == INSIDE else "bad"
     interval = f"{three_digits(quantity.low / size)} – {three_digits(quantity.high / size)}"
     measured = NOTHING if quantity.measured is None else three_digits(quantity.measured / size)
-    strong = "strong" if row.phase == "total" else ""
+    strong = "strong" if phase == "total" else ""
     predicted_width, interval_width, measured_width, error_width, place_width = _COLUMNS
     return [
-        (fitted(f"  {row.phase}", _LABEL), strong),
+        (fitted(f"  {phase}", _LABEL), strong),
         (right(three_digits(quantity.predicted / size), predicted_width), "accent"),
         (right(interval, interval_width), "muted"),
         (right(measured, measured_width), "strong"),

@@ -46,7 +46,7 @@ def cumulative_lines(points: Sequence[Point], width: int, height: int) -> list[L
     n_rows = height - 1
     columns = resampled(points, width - _AXIS)
     top = max(last.measured_j, last.predicted_j) * 1.02 or 1.0
-    bars = bar_rows([point and point.measured_j for point in columns], top, n_rows)
+    bars = bar_rows([None if point is None else point.measured_j for point in columns], top, n_rows)
     marks = [
         None if point is None else min(n_rows - 1, int(point.predicted_j / top * n_rows)) for point in columns
     ]

@@ -11,7 +11,7 @@ from llmco2.measurement.meter import Device
 from llmco2.report.quantities import energy_text
 from llmco2_tui.ledger import GpuLedger
 from llmco2_tui.widgets.bars import spark
-from llmco2_tui.widgets.lines import Line, Lines, fitted, right
+from llmco2_tui.widgets.lines import Line, Lines, fitted, right, wrapped
 from llmco2_tui.widgets.wording import gib, percent, watts
 
 _SHORT = {
@@ -35,9 +35,14 @@ class GpuRow:
     chosen: bool = False
 
 
+def _other_columns(width: int) -> int:
+    """Return the cells of a row without its spark and its state."""
+    return 54 if width < _WIDE else 59
+
+
 def spark_width(width: int) -> int:
     """Return how many columns a row of ``width`` has for its spark."""
-    return width - (63 if width < _WIDE else 78)
+    return max(4, width - _other_columns(width) - (13 if width < _WIDE else 22))
 
 
 def state_words(row: GpuRow) -> tuple[str, str]:
@@ -89,7 +94,7 @@ def gpu_line(row: GpuRow, width: int) -> Line:
     grey = "muted" if ledger.lost else ""
     hot = power_w is not None and limit_w is not None and power_w >= 0.95 * limit_w
     top = limit_w or max([value for value in row.sparks if value is not None], default=1.0)
-    room = max(0, width - spark_width(width) - (52 if width < _WIDE else 57))
+    room = max(0, width - spark_width(width) - _other_columns(width))
     return [
         (f"{mark}{row.device.index:>2} ", grey or ("strong" if row.chosen else "")),
         (right(f"{watts(power_w)}/{watts(limit_w)} ", 11), grey or ("warn" if hot else "strong")),
@@ -102,25 +107,31 @@ def gpu_line(row: GpuRow, width: int) -> Line:
     ]
 
 
-def note_lines(rows: list[GpuRow], most: int) -> list[Line]:
-    """Return a sentence on each special state, the worst first, ``most`` lines at most."""
+def note_lines(rows: list[GpuRow], width: int, most: int) -> list[Line]:
+    """Return a sentence on each special state, the worst first, ``most`` of them at most."""
     notes: list[tuple[str, str]] = []
     for row in rows:
         if row.ledger.lost and row.ledger.shown is not None:
             shown = row.ledger.shown
             ago_s = shown.t_s - (shown.stale_since_s or shown.t_s)
             notes.append(
-                (f"{row.ledger.why_lost}; last values of {ago_s:.0f} s ago in grey, trying again", "bad")
+                (
+                    f"{row.ledger.why_lost}; its last values, of {ago_s:.0f} s ago, are grey; trying again",
+                    "bad",
+                )
             )
     for text, found in (
-        ("MIG: slices share the GPU; these are figures of the whole GPU, not of a slice", _which(rows, "mig")),
+        (
+            "MIG: slices share the GPU; these are figures of the whole GPU, not of a slice",
+            _which(rows, "mig"),
+        ),
         ("shared: other processes draw here too; not all of these joules are yours", _which(rows, "shared")),
         ("no energy counter: ∫ is power readings added up by llmco2 (integrated)", _integrated(rows)),
         ("the energy counter began again at zero: joules between were lost", _restarted(rows)),
     ):
         if found:
             notes.append((f"GPU {found}: {text}", "warn"))
-    return [[(f" {text}", kind)] for text, kind in notes[:most]]
+    return [line for text, kind in notes[:most] for line in wrapped(text, width, kind, most=2)]
 
 
 class GpuTable(Lines):
@@ -141,7 +152,7 @@ class GpuTable(Lines):
         """Show every GPU and the notes on them."""
         self._indices = [row.device.index for row in rows]
         self.show_lines(
-            [header_line(width), *(gpu_line(row, width) for row in rows), *note_lines(rows, most=3)]
+            [header_line(width), *(gpu_line(row, width) for row in rows), *note_lines(rows, width, most=3)]
         )
 
     def on_click(self, event: events.Click) -> None:

@@ -36,7 +36,10 @@ def power_lines(view: PowerView, width: int, height: int) -> list[Line]:
     limit = "no limit known" if view.limit_w is None else f"limit {watts(view.limit_w)} W"
     title: Line = [
         (f"{view.title}", "strong"),
-        (f"  now {watts(view.power_w)} W, {limit}, last {SPANS[view.span].label}  [ ] span  ↑ ↓ GPU", "muted"),
+        (
+            f"  now {watts(view.power_w)} W, {limit}, last {SPANS[view.span].label}  [ ] span  ↑ ↓ GPU",
+            "muted",
+        ),
     ]
     rows = bar_rows(values, top, height - 1)
     lines = [title]

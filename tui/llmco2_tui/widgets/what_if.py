@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from textual import on
 from textual.app import ComposeResult
@@ -66,13 +66,17 @@ FIELDS: Final = (
     Field(name="zone", label="grid zone"),
 )
 START: Final = InferenceRequest(
-    model="meta-llama/Llama-3.1-8B-Instruct", gpu="H100-SXM5-80GB", batch_size=8, prompt_tokens=512, output_tokens=256
+    model="meta-llama/Llama-3.1-8B-Instruct",
+    gpu="H100-SXM5-80GB",
+    batch_size=8,
+    prompt_tokens=512,
+    output_tokens=256,
 )
 
 
 def request_of(texts: dict[str, str], base: InferenceRequest) -> InferenceRequest:
     """Return the request that the form's texts make, all else being ``base``'s; ``InputError`` says why not."""
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     for field in FIELDS:
         if field.name == "zone":
             continue
@@ -85,7 +89,7 @@ def request_of(texts: dict[str, str], base: InferenceRequest) -> InferenceReques
             raise InputError(explain(f"{field.label} is empty", expected="a name; type a few letters"))
         else:
             values[field.name] = text
-    return replace(base, **values)  # type: ignore[arg-type] - each field has the kind that FIELDS says
+    return replace(base, **values)
 
 
 def _number(field: Field, text: str) -> float:
@@ -117,7 +121,9 @@ def answer_lines(now: Side, other: Side, width: int) -> list[Line]:
         elif side.request is not None and side.answer is None:
             lines.append([("         predicting …", "muted")])
         elif isinstance(side.answer, Footprint) and not side.answer.in_domain:
-            lines.append([("          OUT OF DOMAIN ", "notice"), (" " + "; ".join(side.answer.notes), "warn")])
+            lines.append(
+                [("          OUT OF DOMAIN ", "notice"), (" " + "; ".join(side.answer.notes), "warn")]
+            )
     column = 19 if width < 100 else 26
     header = fitted("", 18) + right("now", column) + right("what if", column) + right("change", 10)
     lines.append([(header, "title")])
@@ -132,7 +138,7 @@ def answer_lines(now: Side, other: Side, width: int) -> list[Line]:
                 (fitted(name, 18), "muted"),
                 (right(old[0] if old else "–", column), ""),
                 (right(new[0] if new else "–", column), "strong"),
-                (right("" if change is None else signed_percent(change), 10), kind),
+                (right("" if change is None or abs(change) < 0.05 else signed_percent(change), 10), kind),
             ]
         )
     return lines
@@ -154,7 +160,7 @@ def _figures(side: Side) -> dict[str, tuple[str, float]]:
         "total": (energy_text(answer.total.energy_j), answer.total.energy_j),
         "90 % interval": (
             f"{three_digits(interval.low / size)} – {three_digits(interval.high / size)} {unit}",
-            interval.high,
+            0.0,  # a range has no change
         ),
         "per output token": (energy_text(answer.energy_per_output_token_j), answer.energy_per_output_token_j),
     }
@@ -181,7 +187,7 @@ class WhatIf(Vertical):
 
     DEFAULT_CSS = """
     WhatIf { padding: 0 1; }
-    WhatIf #fields { grid-size: 4; grid-columns: 14 1fr 14 1fr; grid-rows: 1; height: 4; grid-gutter: 0 1; }
+    WhatIf #fields { grid-size: 4; grid-columns: 13 3fr 13 2fr; grid-rows: 1; height: 4; grid-gutter: 0 1; }
     WhatIf Label { color: $foreground 60%; }
     WhatIf Input { height: 1; border: none; padding: 0 1; background: $panel; }
     WhatIf Input:focus { border: none; background: $primary 30%; }

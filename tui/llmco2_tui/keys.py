@@ -1,0 +1,46 @@
+"""The keys of the screen, and the steps that some of them take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from textual.binding import Binding
+
+from llmco2_tui.widgets.top_line import VIEWS
+
+RATES_HZ: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+SPEEDS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1000.0)
+# What a letter means only where nobody is typing.
+LETTER_ACTIONS: Final = frozenset(
+    ("choose", "dark", "export", "faster", "help", "mark", "pause", "play", "restart", "retry", "simulate",
+     "span", "unit", "view", "zone")
+)  # fmt: skip
+BINDINGS: Final[tuple[Binding, ...]] = (
+    *(Binding(str(n), f"view('{name}')", label, show=False) for n, (name, label) in enumerate(VIEWS, 1)),
+    Binding("z", "zone", "Zone"),
+    Binding("t", "unit", "Per token"),
+    Binding("left_square_bracket", "span(-1)", "Span", key_display="[", show=False),
+    Binding("right_square_bracket", "span(1)", "Span", key_display="[ ]"),
+    Binding("plus,equals_sign", "faster(1)", "Faster", key_display="+ -"),
+    Binding("minus", "faster(-1)", "Slower", show=False),
+    Binding("space", "pause", "Pause", show=False),
+    Binding("0", "restart", "Zero", show=False),
+    Binding("m", "mark", "Mark"),
+    Binding("e", "export", "Export"),
+    Binding("d", "dark", "Light/dark", show=False),
+    Binding("r", "retry", "Retry", show=False),
+    Binding("s", "simulate", "Simulate", show=False),
+    Binding("p", "play", "Play", show=False),
+    Binding("f6", "adopt", "Take into view"),
+    Binding("escape", "leave", "Back"),
+    Binding("question_mark", "help", "Help", key_display="?"),
+    Binding("q", "quit", "Quit"),
+)
+
+
+def neighbour(steps: Sequence[float], value: float, step: int) -> float:
+    """Return the next of ``steps`` above or below ``value``; at the ends, the end."""
+    if step > 0:
+        return next((x for x in steps if x > value * 1.001), steps[-1])
+    return next((x for x in reversed(steps) if x < value * 0.999), steps[0])

@@ -1,0 +1,130 @@
+"""Telling the widgets what to show.
+
+Invariant: what is shown is computed from the sitting at the moment of painting, and only what is seen is computed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from textual.app import App
+
+from llmco2.records.request import InferenceRequest
+from llmco2_tui.campaign import CampaignView
+from llmco2_tui.grid import GridAccount
+from llmco2_tui.sitting import Sitting
+from llmco2_tui.sources import Source
+from llmco2_tui.widgets.banner import Banner, BannerView
+from llmco2_tui.widgets.campaign_panel import CampaignPanel
+from llmco2_tui.widgets.comparison_table import CUMULATIVE, PER_TOKEN, ComparisonSummary, ComparisonTable
+from llmco2_tui.widgets.cumulative_chart import CumulativeChart
+from llmco2_tui.widgets.gpu_table import GpuTable, spark_width
+from llmco2_tui.widgets.grid_line import GridLine
+from llmco2_tui.widgets.notice import Notice, no_gpu_lines
+from llmco2_tui.widgets.power_chart import PowerChart
+from llmco2_tui.widgets.top_line import TopLine, TopView
+from llmco2_tui.widgets.totals import TotalsPanel
+from llmco2_tui.widgets.what_if import Side, WhatIf
+from llmco2_tui.widgets.wording import clock_time
+
+TALL: Final = 36  # rows from which the live view has room for the comparison too
+_PADDING: Final = 2  # of the views, both sides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What stands around the views."""
+
+    view: str
+    rate_hz: float
+    source: Source | None
+    recording: str
+    trouble: tuple[str, ...]
+
+
+class Painter:
+    """Shows a sitting on the widgets of one application."""
+
+    def __init__(self, app: App[Any]) -> None:
+        self._app = app
+
+    @property
+    def _width(self) -> int:
+        return self._app.size.width - _PADDING
+
+    def _find(self, kind: type[Any], name: str = "") -> Any:
+        # the views are on the first screen, whatever lies over it
+        return self._app.screen_stack[0].query_one(f"#{name}" if name else kind.__name__, kind)
+
+    def frame(self, sitting: Sitting, frame: Frame) -> None:
+        """Show the banner and the line of views."""
+        playback = frame.source.playback if frame.source is not None else None
+        elapsed = clock_time(sitting.ledger.totals().elapsed_s)
+        words = [frame.recording, "" if playback is not None else f"{frame.rate_hz:g} Hz", elapsed]
+        replay = replay_text(frame.source.name, playback) if frame.source and playback else ""
+        alarms = (*frame.trouble, *sitting.alarms())
+        self._find(Banner).show(BannerView(simulated=sitting.is_simulated(), replay=replay, alarms=alarms))
+        status = " · ".join(word for word in words if word)
+        self._find(TopLine).show(TopView(current=frame.view, status=status))
+
+    def nothing(self, reason: str | None) -> None:
+        """Show why there are no readings; ``None`` is that they are on their way."""
+        self._show_readings(shown=False)
+        looking = [[("looking for GPUs …", "muted")]]
+        lines = looking if reason is None else no_gpu_lines(reason, self._width)
+        self._find(Notice, "no-source").show_lines(lines)
+
+    def readings(self, sitting: Sitting, *, live: bool) -> None:
+        """Show what the GPUs draw, where that is looked at."""
+        self._show_readings(shown=True)
+        if live:
+            rows = sitting.gpu_rows(spark_width(self._width))
+            self._find(GpuTable).show(rows, self._width)
+            self._find(TotalsPanel).show(sitting.totals_view())
+            self._find(PowerChart, "power").show(sitting.power_view())
+
+    def _show_readings(self, *, shown: bool) -> None:
+        self._find(Notice, "no-source").display = not shown
+        self._app.screen_stack[0].query_one("#readings").display = shown
+
+    def comparison(self, sitting: Sitting, block: str) -> None:
+        """Show predicted beside measured, wherever it stands."""
+        view = sitting.comparison
+        for name in ("live-grid", "compare-grid"):
+            self._find(GridLine, name).show(sitting.account.view)
+        self._find(ComparisonSummary).show(view)
+        self._find(ComparisonTable, "live-comparison").show(view, (block,))
+        self._find(CumulativeChart, "live-cumulative").show(view.points)
+        blocks = (CUMULATIVE, PER_TOKEN) if self._app.size.height >= TALL else (block,)
+        self._find(ComparisonTable, "comparison").show(view, blocks)
+        self._find(CumulativeChart, "cumulative").show(view.points)
+
+    def form(
+        self, sitting: Sitting, request: InferenceRequest | None, account: GridAccount, problem: str | None
+    ) -> None:
+        """Show the form's answer beside the one in view."""
+        now, answers = sitting.request, sitting.answers
+        present = answers.get(now) if now else None
+        other = answers.get(request) if request else None
+        self._find(WhatIf).show(
+            Side(title="now", request=now, answer=present, account=sitting.account),
+            Side(title="what if", request=request, answer=other, account=account),
+            problem,
+        )
+
+    def campaign(self, view: CampaignView | None) -> None:
+        """Show the campaign."""
+        self._find(CampaignPanel).show(view)
+
+
+def replay_text(name: str, playback: Any) -> str:
+    """Return where a recording is, and the keys that move it."""
+    now_s, end_s = playback.now_s(), playback.end_s
+    where = f"{clock_time(now_s - playback.start_s)} of {clock_time(end_s - playback.start_s)}"
+    if now_s >= end_s:
+        return f"{name} · {where} · ended; 0 plays it again"
+    state = (
+        "paused; space goes on" if playback.speed == 0 else f"{playback.speed:g}×; space pauses, + - speed"
+    )
+    return f"{name} · {where} · {state}"
