@@ -43,6 +43,10 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "measure": Command(
             module="llmco2.cli.measure", help="measure a campaign of configurations on the GPUs at hand"
         ),
+        "calibrate": Command(
+            module="llmco2.cli.calibrate",
+            help="fit a board and engine to a few runs of your own, for predict --calibration",
+        ),
         "monitor": Command(
             module="llmco2_tui.cli", help="watch GPU energy live, predicted and measured side by side"
         ),

@@ -83,7 +83,7 @@ def predict_columns(
     unique = deployment_columns(deployments)
     learned = coefficients(checkpoint, deployments, unique)
     if scales:
-        learned = {phase: _scaled(values, scales) for phase, values in learned.items()}
+        learned = {phase: values.scaled(scales) for phase, values in learned.items()}
     rows = unique.take(sizes.deployment)
     work = rows.workload(sizes.batch_size, sizes.prompt_tokens, sizes.output_tokens, sizes.continuous)
     phases, bases = {}, {}
@@ -111,16 +111,4 @@ def _phase_columns(basis: PhaseBasis, learned: PhaseCoefficients) -> PhaseColumn
         time_s=answer.time_s,
         least_energy_j=least.energy_j,
         least_time_s=least.time_s,
-    )
-
-
-def _scaled(values: PhaseCoefficients, scales: dict[str, float]) -> PhaseCoefficients:
-    def one(ranges: dict[str, tuple[float, float, float]], table: dict[str, Column]) -> dict[str, Column]:
-        return {
-            name: np.clip(column * scales[name], *ranges[name][:2]) if name in scales else column
-            for name, column in table.items()
-        }
-
-    return PhaseCoefficients(
-        slot=one(SLOT_COEFFICIENTS, values.slot), phase=one(PHASE_COEFFICIENTS, values.phase)
     )

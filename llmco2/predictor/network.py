@@ -6,6 +6,7 @@ it to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,21 @@ class PhaseCoefficients:
         return PhaseCoefficients(
             slot={name: values[index] for name, values in self.slot.items()},
             phase={name: values[index] for name, values in self.phase.items()},
+        )
+
+    def scaled(self, scales: Mapping[str, float]) -> PhaseCoefficients:
+        """Return the coefficients times ``scales`` by name; the physical ranges still hold."""
+
+        def one(
+            ranges: dict[str, tuple[float, float, float]], table: dict[str, NDArray[np.float64]]
+        ) -> dict[str, NDArray[np.float64]]:
+            return {
+                name: np.clip(column * scales[name], *ranges[name][:2]) if name in scales else column
+                for name, column in table.items()
+            }
+
+        return PhaseCoefficients(
+            slot=one(SLOT_COEFFICIENTS, self.slot), phase=one(PHASE_COEFFICIENTS, self.phase)
         )
 
 

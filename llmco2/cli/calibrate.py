@@ -1,0 +1,134 @@
+"""``llmco2 calibrate``: fit a few physical factors to a few runs of one's own, and write them for ``predict``.
+
+Invariant: the table shows errors on runs that the factors were not fitted to, before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from llmco2.errors import InputError, explain
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from llmco2.predictor.calibrate import CalibrationResult, FittedCalibration
+
+_MIN_WIDTH, _MAX_WIDTH = 80, 120
+_EXAMPLES = """examples:
+  llmco2 calibrate my_runs.csv --output my_gpu.json
+  llmco2 predict Qwen/Qwen3-8B --gpu H100-SXM5-80GB --engine vllm --calibration my_gpu.json
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``llmco2 calibrate``."""
+    parser = subparsers.add_parser(
+        "calibrate",
+        help="fit a board and engine to a few runs of your own, for predict --calibration",
+        usage="llmco2 calibrate RUNS --output FILE [options]",
+        description="Fit a few physical factors to at least three measured runs of a GPU and engine. The file is for "
+        "llmco2 predict --calibration and applies to the GPUs and engines in it alone.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "runs",
+        metavar="RUNS",
+        help="measured runs, as llmco2 measure writes them: .jsonl, .csv, .csv.gz or .parquet",
+    )
+    parser.add_argument("--output", metavar="FILE", required=True, help="where the factors go (.json)")
+    parser.add_argument(
+        "--gpu", metavar="GPU", help="of every run, in place of their own: a name or a JSON datasheet"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", help="checkpoint to calibrate (default: the one that ships)"
+    )
+    parser.add_argument("--allow-simulated", action="store_true", help="accept runs that no real GPU drew")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, write and show; return the exit code."""
+    from llmco2.data.tables import read_runs, run_rows  # noqa: PLC0415 - pandas, after the arguments are known
+    from llmco2.predictor.calibrate import fit_calibrations, write_calibration  # noqa: PLC0415
+    from llmco2.predictor.checkpoint import load_checkpoint  # noqa: PLC0415
+
+    output = Path(args.output)
+    if not output.parent.is_dir():
+        raise InputError(
+            explain(f"cannot write {output}", got=f"no folder {output.parent}", remedy="create it first")
+        )
+    runs = run_rows(read_runs(args.runs, allow_simulated=args.allow_simulated))
+    if args.gpu is not None:
+        runs = [replace(one, gpu=args.gpu) for one in runs]
+    checkpoint = load_checkpoint(args.checkpoint)
+    result = fit_calibrations(runs, checkpoint)
+    write_calibration(output, result, checkpoint.name)
+    _print(result, sys.stdout)
+    for line in _remarks(result):
+        print(f"llmco2: {line}", file=sys.stderr)
+    number = len(result.fitted)
+    print(f"llmco2: {number} calibration{'s' * (number > 1)} written to {output}", file=sys.stderr)
+    return 0
+
+
+def _print(result: CalibrationResult, stream: TextIO) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(file=stream, highlight=False)
+    console.width = min(max(console.width, _MIN_WIDTH), _MAX_WIDTH)
+    console.print(_table(result))
+
+
+def _table(result: CalibrationResult) -> Table:
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(
+        box=SIMPLE_HEAD, caption="errors: mean of runs held back from the fit", caption_justify="left"
+    )
+    table.add_column("GPU and engine", overflow="fold")
+    table.add_column("runs", justify="right")
+    table.add_column("energy error", justify="right")
+    table.add_column("time error", justify="right")
+    table.add_column("factor")
+    table.add_column("×", justify="right")
+    for fitted in result.fitted:
+        held_out = fitted.held_out
+        table.add_row(
+            f"{fitted.gpu_id}\n{fitted.engine}",
+            str(fitted.n_runs),
+            _change(held_out.energy_before_percent, held_out.energy_after_percent),
+            _change(held_out.time_before_percent, held_out.time_after_percent),
+            "\n".join([*fitted.factors, "interval width"]),
+            "\n".join(f"{value:.2f}" for value in (*fitted.factors.values(), fitted.width_scale)),
+        )
+    return table
+
+
+def _change(before: float, after: float) -> str:
+    return "not measured" if math.isnan(before) else f"{before:.1f} → {after:.1f} %"
+
+
+def _remarks(result: CalibrationResult) -> list[str]:
+    lines = [
+        f"{_name(fitted)}: factors did not help on held-back runs, so only the interval's width is used"
+        for fitted in result.fitted
+        if not fitted.held_out.helped
+    ]
+    for (gpu_id, engine), n in result.too_few.items():
+        lines.append(f"{gpu_id} under {engine}: left out, {n} usable runs are too few")
+    if result.unusable:
+        lines.append(
+            f"{result.unusable} runs left out: no sizes, no labels, mixed shapes or several replicas"
+        )
+    return lines
+
+
+def _name(fitted: FittedCalibration) -> str:
+    return f"{fitted.gpu_id} under {fitted.engine}"

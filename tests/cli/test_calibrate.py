@@ -1,0 +1,120 @@
+"""``llmco2 calibrate`` from a table of runs to a file that ``predict`` takes, and its refusals in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmco2.data.tables import frame_of, write_runs
+from llmco2.predictor.api import predict
+from llmco2.records.run import MeasuredRun
+
+MODELS = ("Qwen/Qwen3-8B", "Qwen/Qwen3-0.6B")
+DRAWN = 1.4  # times what the predictor says, in energy; the time is as predicted
+
+
+def measured(
+    n: int, *, gpu: str = "H100-SXM5-80GB", engine: str = "vllm", simulated: bool = False
+) -> pd.DataFrame:
+    rng = np.random.default_rng(n)
+    runs = []
+    for i in range(n):
+        asked: dict[str, Any] = {
+            "model": MODELS[i % 2],
+            "gpu": gpu,
+            "engine": engine,
+            "precision": "bf16",
+            "batch_size": float(rng.choice([1, 8, 32])),
+            "prompt_tokens": float(rng.choice([128, 1024])),
+            "output_tokens": float(rng.choice([32, 256])),
+        }
+        answer = predict(**asked)
+        runs.append(
+            MeasuredRun(
+                run_id=f"{engine}-{i}",
+                source="test",
+                simulated=simulated,
+                energy_j=DRAWN * answer.total.energy_j,
+                latency_s=answer.latency_s,
+                **asked,
+            )
+        )
+    return frame_of(runs)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_runs_in_factors_out_and_predict_takes_them(
+    tmp_path: Path, llmco2: Callable[..., Any], suffix: str
+) -> None:
+    table, output = tmp_path / f"my_runs{suffix}", tmp_path / "my_gpu.json"
+    write_runs(pd.concat([measured(10), measured(2, engine="sglang")]), table)
+    done = llmco2("calibrate", str(table), "--output", str(output))
+    assert done.status == 0, done.err
+    assert "H100-SXM5-80GB" in done.out
+    assert "static power" in done.out
+    assert "28.6 →" in done.out  # 1 - 1 / 1.4: too low by 28.6 %
+    assert "H100-SXM5-80GB under sglang: left out, 2 usable runs are too few" in done.err
+    assert f"1 calibration written to {output}" in done.err
+    (entry,) = json.loads(output.read_text())["entries"]
+    assert (entry["gpu"], entry["engine"], entry["n_runs"]) == ("H100-SXM5-80GB", "vllm", 10)
+    assert entry["held_out"]["energy_after_percent"] < 10.0 < entry["held_out"]["energy_before_percent"]
+    request: dict[str, Any] = {"model": MODELS[0], "gpu": "H100-SXM5-80GB", "engine": "vllm"}
+    plain, fitted = predict(**request), predict(**request, calibration=str(output))
+    assert fitted.total.energy_j / plain.total.energy_j == pytest.approx(DRAWN, rel=0.1)
+    assert fitted.notes[-1] == "calibrated with 10 runs of this board and engine"
+
+
+def test_a_board_of_ones_own_by_its_datasheet(tmp_path: Path, llmco2: Callable[..., Any]) -> None:
+    sheet = tmp_path / "board.json"
+    figures = {"gpu_id": "MyGPU", "memory_gib": 96, "memory_bandwidth_gb_per_s": 2000, "tdp_w": 400}
+    sheet.write_text(json.dumps({**figures, "fp16_tflops": 500, "bf16_tflops": 500}))
+    table = tmp_path / "runs.csv"
+    write_runs(measured(6, gpu=str(sheet)).assign(gpu="Unheard-of Board"), table)
+    output = tmp_path / "c.json"
+    done = llmco2("calibrate", str(table), "--output", str(output), "--gpu", str(sheet))
+    assert done.status == 0, done.err
+    assert [entry["gpu"] for entry in json.loads(output.read_text())["entries"]] == ["MyGPU"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "says"),
+    [
+        (lambda path: None, (), "no such file"),
+        (lambda path: path.write_bytes(b"PK\x03\x04"), (), "runs.csv is empty"),
+        (lambda path: path.write_text("model,gpu\nm,g\n"), (), "not a llmco2 table"),
+        (lambda path: write_runs(measured(3, simulated=True), path), (), "holds simulated rows"),
+        (lambda path: write_runs(measured(2), path), (), "too few runs to calibrate with: got 2 of H100"),
+        (lambda path: write_runs(measured(3).assign(gpu="H1000"), path), (), "run vllm-0 cannot be"),
+        (lambda path: write_runs(measured(3), path), ("--checkpoint", "none.json"), "no such checkpoint"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path, llmco2: Callable[..., Any], prepare: Any, arguments: tuple[str, ...], says: str
+) -> None:
+    prepare(tmp_path / "runs.csv")
+    done = llmco2("calibrate", str(tmp_path / "runs.csv"), "--output", str(tmp_path / "c.json"), *arguments)
+    assert done.status == (1 if "checkpoint" in says else 2)
+    assert says in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_simulated_runs_calibrate_where_that_is_asked_for(tmp_path: Path, llmco2: Callable[..., Any]) -> None:
+    write_runs(measured(4, simulated=True), tmp_path / "runs.jsonl")
+    arguments = ("calibrate", str(tmp_path / "runs.jsonl"), "--output", str(tmp_path / "c.json"))
+    assert llmco2(*arguments, "--allow-simulated").status == 0
+
+
+def test_an_output_that_cannot_be_is_refused_before_any_work(
+    tmp_path: Path, llmco2: Callable[..., Any]
+) -> None:
+    done = llmco2("calibrate", "none.csv", "--output", str(tmp_path / "none" / "c.json"))
+    assert (done.status, done.out) == (2, "")
+    assert "create it first" in done.err
+    assert llmco2("calibrate", "runs.csv").status == 2
