@@ -80,8 +80,12 @@ class CoefficientNetwork(nn.Module):
         self.engine_attention = nn.Parameter(torch.zeros(n_engines, N_SLOT_COEFFICIENTS))
         self.feature_slot = nn.Parameter(torch.zeros(N_DEPLOYMENT_FEATURES, N_SLOT_COEFFICIENTS))
         self.feature_phase = nn.Parameter(torch.zeros(N_DEPLOYMENT_FEATURES, N_PHASE_COEFFICIENTS))
-        self.engine_feature_slot = nn.Parameter(torch.zeros(n_engines, N_DEPLOYMENT_FEATURES, N_SLOT_COEFFICIENTS))
-        self.engine_feature_phase = nn.Parameter(torch.zeros(n_engines, N_DEPLOYMENT_FEATURES, N_PHASE_COEFFICIENTS))
+        self.engine_feature_slot = nn.Parameter(
+            torch.zeros(n_engines, N_DEPLOYMENT_FEATURES, N_SLOT_COEFFICIENTS)
+        )
+        self.engine_feature_phase = nn.Parameter(
+            torch.zeros(n_engines, N_DEPLOYMENT_FEATURES, N_PHASE_COEFFICIENTS)
+        )
         self.precision_slot = nn.Parameter(torch.zeros(n_precisions, N_SLOT_COEFFICIENTS))
         self.gpu_level = nn.Parameter(torch.zeros(len(vocabulary.gpus) + 1, 2))  # power, time
         self.family_level = nn.Parameter(torch.zeros(len(vocabulary.families) + 1, 2))
@@ -92,7 +96,9 @@ class CoefficientNetwork(nn.Module):
         self.time_slot = torch.tensor(_TIME_SLOT, dtype=torch.float32)
         self.power_phase = torch.tensor(_POWER_PHASE, dtype=torch.float32)
         self.time_phase = torch.tensor(_TIME_PHASE, dtype=torch.float32)
-        self.is_attention = torch.tensor([float(kind in ("attention", "cache")) for kind in SLOT_KINDS.values()])
+        self.is_attention = torch.tensor(
+            [float(kind in ("attention", "cache")) for kind in SLOT_KINDS.values()]
+        )
         if hidden_dim:
             self.encoder = nn.Linear(N_NODE_FEATURES, hidden_dim)
             self.engine_embedding = nn.Parameter(0.1 * torch.randn(n_engines, hidden_dim))
@@ -124,14 +130,20 @@ class CoefficientNetwork(nn.Module):
             + power * self.power_slot
             + time * self.time_slot
         )
-        by_feature = self.feature_slot + self.engine_feature_slot[batch.engine]  # (n_deployments, n_features, n_slot)
+        by_feature = (
+            self.feature_slot + self.engine_feature_slot[batch.engine]
+        )  # (n_deployments, n_features, n_slot)
         per_deployment = per_deployment + torch.einsum("df,dfc->dc", batch.features, by_feature)
         per_slot = self.base_slot + self.kind_slot[self.kind_of_slot]  # (n_slots, n_slot)
         attention = self.engine_attention[batch.engine][:, None, :] * self.is_attention[:, None]
         slot = per_deployment[:, None, :] + per_slot + attention
         phase = self.base_phase + self.engine_phase[batch.engine]  # (n_deployments, 2, n_phase)
         host = self.feature_phase + self.engine_feature_phase[batch.engine]
-        shared = torch.einsum("df,dfc->dc", batch.features, host) + power * self.power_phase + time * self.time_phase
+        shared = (
+            torch.einsum("df,dfc->dc", batch.features, host)
+            + power * self.power_phase
+            + time * self.time_phase
+        )
         phase = phase + shared[:, None, :]
         return slot.expand(len(PHASES), -1, -1, -1), phase.transpose(0, 1)
 
