@@ -76,7 +76,15 @@ PRECISIONS: Final = (
         weight_bytes_per_element=2.0,
         activation_bytes_per_element=2.0,
         compute_peaks=("fp16",),
-        aliases=("float16", "half", "f16"),
+        aliases=(
+            "float16",
+            "half",
+            "f16",
+            "16",
+            "16-bit",
+            "fp16/bf16",
+            "bf16/fp16",
+        ),  # 16 bit of whichever kind
         fallback="bf16",
     ),
     Precision(
@@ -111,7 +119,7 @@ PRECISIONS: Final = (
         activation_bytes_per_element=1.0,
         compute_peaks=("int8",),
         quantised="layers",
-        aliases=("w8a8", "int8-w8a8", "smoothquant", "llm-int8", "bnb-int8"),
+        aliases=("w8a8", "int8-w8a8", "smoothquant", "llm-int8", "bnb-int8", "int8-bnb", "float16-int8"),
         fallback="int8-w8a16",
     ),
     Precision(
@@ -148,7 +156,7 @@ PRECISIONS: Final = (
         activation_bytes_per_element=2.0,
         compute_peaks=("bf16", "fp16"),
         quantised="layers",
-        aliases=("bnb-4bit", "bnb-nf4", "qlora", "bitsandbytes", "bnb-fp4"),
+        aliases=("bnb-4bit", "bnb-nf4", "qlora", "bitsandbytes", "bnb-fp4", "float16-nf4", "nf4-double"),
         fallback="fp16",
     ),
     Precision(
