@@ -354,7 +354,8 @@ def test_nemotron_decode(count: Counter) -> None:
     assert slots["recurrent_in_projection"]["weight_bytes"] == 24 * 4096 * 18560 * 2
     assert slots["recurrent_out_projection"]["flops"] == 2 * 3 * 24 * 8192 * 4096
     scan = slots["recurrent_scan"]
-    assert scan["activation_bytes"] == 24 * 3 * (2 * 1_048_576 * 4 + (18560 + 8192) * 2)
+    assert scan["kv_bytes"] == 24 * 3 * 2 * 1_048_576 * 4
+    assert scan["activation_bytes"] == 24 * 3 * (18560 + 8192) * 2
     assert scan["flops"] == 24 * 3 * (6 * 1_048_576 + 2 * 10240 * 4)
     assert scan["weight_bytes"] == 24 * 10240 * 4 * 2
     assert slots["full_attention"]["kv_bytes"] == 3 * 11 * 4 * 4096
@@ -366,6 +367,6 @@ def test_nemotron_decode(count: Counter) -> None:
 def test_nemotron_prefill_writes_its_state_once(count: Counter) -> None:
     short = count("prefill", NEMOTRON_H_8B, prompt_tokens=100)["recurrent_scan"]
     long = count("prefill", NEMOTRON_H_8B, prompt_tokens=200)["recurrent_scan"]
-    state_bytes = 24 * 2 * 1_048_576 * 4
-    assert long["activation_bytes"] - state_bytes == 2 * (short["activation_bytes"] - state_bytes)
+    assert short["kv_bytes"] == long["kv_bytes"] == 24 * 2 * 1_048_576 * 4
+    assert long["activation_bytes"] == 2 * short["activation_bytes"]
     assert long["flops"] == 2 * short["flops"]
