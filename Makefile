@@ -54,14 +54,17 @@ wheel: dev ## build the wheel into dist/
 
 check: lint types imports test ## everything a change must pass
 
-evaluate: dev ## compare the predictor with the formula, trees and the paper's form on grouped splits
-	$(BIN)/python benchmarks/evaluate.py $(ARGS)
+evaluate: dev ## compare it with the formula and with trees on groups left out; RUNS=FOLDER
+	@test -n "$(RUNS)" || { echo "name the folder of measured runs: make evaluate RUNS=FOLDER" >&2; exit 2; }
+	$(BIN)/python benchmarks/accuracy.py --runs $(RUNS) $(ARGS)
 
 bench: dev ## measure cold start and bulk throughput
-	$(BIN)/python benchmarks/speed.py $(ARGS)
+	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/throughput.py
 
-train: dev ## train the default checkpoint; ARGS='--data.runs=PATH' names measured runs
-	$(BIN)/llmco2 train fit $(ARGS)
+train: dev ## fit the checkpoint that ships; RUNS=FOLDER
+	@test -n "$(RUNS)" || { echo "name the folder of measured runs: make train RUNS=FOLDER" >&2; exit 2; }
+	$(BIN)/python -m llmco2.training.release --runs $(RUNS) --output datasets/checkpoint/default.json
 
 install: $(VENV)/.installed ## make .venv with what a user installs
 

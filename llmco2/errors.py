@@ -36,7 +36,9 @@ class UnknownNameError(InputError):
         self.name = name
         self.suggestions: Sequence[str] = nearest_names(name, known)
         hint = f"did you mean {', '.join(self.suggestions)}?" if self.suggestions else ""
-        super().__init__(explain(f"unknown {kind}", got=repr(name), remedy=" ".join(x for x in (hint, remedy) if x)))
+        super().__init__(
+            explain(f"unknown {kind}", got=repr(name), remedy=" ".join(x for x in (hint, remedy) if x))
+        )
 
 
 class RequestError(InputError):
@@ -61,7 +63,9 @@ class MeasurementError(LLMCO2Error):
 
 def explain(what: str, *, got: object = None, expected: object = None, remedy: str = "") -> str:
     """Return the one-line message ``what: got …, expected …; remedy``."""
-    facts = [f"{label} {value}" for label, value in (("got", got), ("expected", expected)) if value is not None]
+    facts = [
+        f"{label} {value}" for label, value in (("got", got), ("expected", expected)) if value is not None
+    ]
     line = what + (": " + ", ".join(facts) if facts else "")
     return " ".join((line + (f"; {remedy}" if remedy else "")).split())
 

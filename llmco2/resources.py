@@ -18,7 +18,9 @@ def _folder(name: str) -> Path:
         if candidate.is_dir():
             return candidate
     raise LLMCO2Error(
-        explain(f"the folder {name!r} that ships with llmco2 is missing", remedy="reinstall: pip install llmco2")
+        explain(
+            f"the folder {name!r} that ships with llmco2 is missing", remedy="reinstall: pip install llmco2"
+        )
     )
 
 

@@ -30,10 +30,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add ``llmco2 calibrate``."""
     parser = subparsers.add_parser(
         "calibrate",
-        help="fit a board and engine to a few runs of your own, for predict --calibration",
+        help="fit the predictor to a GPU and engine by a few runs of your own",
         usage="llmco2 calibrate RUNS --output FILE [options]",
-        description="Fit a few physical factors to at least three measured runs of a GPU and engine. The file is for "
-        "llmco2 predict --calibration and applies to the GPUs and engines in it alone.",
+        description="Fit a few physical factors to at least three measured runs of a GPU and engine. The file is\n"
+        "for llmco2 predict --calibration, and applies to the GPUs and engines in it alone.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -7,6 +7,7 @@ pipe left.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
@@ -45,7 +46,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         ),
         "calibrate": Command(
             module="llmco2.cli.calibrate",
-            help="fit a board and engine to a few runs of your own, for predict --calibration",
+            help="fit the predictor to a GPU and engine by a few runs of your own",
         ),
         "monitor": Command(
             module="llmco2_tui.cli", help="watch GPU energy live, predicted and measured side by side"
@@ -103,6 +104,7 @@ def _parser(chosen: ModuleType | None) -> OneLineParser:
     parser = OneLineParser(
         prog="llmco2",
         description="Energy and carbon of an LLM inference: predicted before it runs, measured when it does.",
+        formatter_class=_CommandList,
     )
     parser.add_argument("--version", action="version", version=f"llmco2 {llmco2.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -112,6 +114,14 @@ def _parser(chosen: ModuleType | None) -> OneLineParser:
         if name not in subparsers.choices:
             subparsers.add_parser(name, help=command.help)
     return parser
+
+
+class _CommandList(argparse.HelpFormatter):
+    """Help whose first column has room for the longest command, so that each stays on one line."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        self._action_max_length = max(self._action_max_length, max(map(len, COMMANDS)) + 6)
+        return super()._format_action(action)
 
 
 def _load(name: str) -> ModuleType:
