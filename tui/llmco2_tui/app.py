@@ -98,6 +98,7 @@ class MonitorApp(App[None]):
         self._fetcher: Fetcher | None = None
         self._number = 0  # of the source's opening: messages of a former one are passed over
         self._n_readings = 0
+        self._unpainted = False
         self._no_source: str | None = None
         self._opening = True
         self._asked: set[InferenceRequest] = set()
@@ -228,6 +229,9 @@ class MonitorApp(App[None]):
         if trouble != self._trouble or (self._source is not None and self._source.playback is not None):
             self._trouble = trouble
             self._paint_frame()
+        if self._unpainted:  # the last reading of a burst
+            self._unpainted = False
+            self._paint_readings()
 
     # readings and answers
 
@@ -239,9 +243,10 @@ class MonitorApp(App[None]):
             self._sitting.read(samples)
         rate_hz = self._source.rate_hz(self._rate_hz) if self._source is not None else self._rate_hz
         every = max(1, round(rate_hz / _MOST_PAINTS_HZ))
-        if self._n_readings % every == 0:
-            self._paint_readings()
+        self._unpainted = self._n_readings % every != 0
         self._n_readings += 1
+        if not self._unpainted:
+            self._paint_readings()
 
     @on(WorkloadMeasured)
     def _workload_measured(self, message: WorkloadMeasured) -> None:
@@ -350,7 +355,7 @@ class MonitorApp(App[None]):
         """While somebody types, a key is a letter; the form's own keys are for the form."""
         typing = isinstance(self.focused, Input)
         if action in ("adopt", "leave"):
-            return typing or self._view == "what-if" or (action == "leave" and self._view != VIEWS[0][0])
+            return len(self.screen_stack) == 1 and self._view == "what-if"
         return not typing or action not in LETTER_ACTIONS
 
     def action_view(self, name: str) -> None:

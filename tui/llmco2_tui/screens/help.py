@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import ClassVar, Final
 
 from textual.app import ComposeResult
@@ -52,18 +53,19 @@ GLOSSARY: Final = (
 
 def help_lines(width: int) -> list[Line]:
     """Return keys and glossary, wrapped to ``width``."""
-    lines: list[Line] = [[("Keys", "title")]]
-    lines += [[(fitted(f"  {key}", 12), "second"), (text, "")] for key, text in KEYS]
-    lines += [[("", "")], [("Glossary", "title")]]
-    for word, text in GLOSSARY:
-        rest = text
-        label = fitted(f"  {word}", 20)
-        while rest:
-            cut = len(rest) if len(rest) <= width - 20 else rest.rfind(" ", 0, width - 20)
-            cut = cut if cut > 0 else width - 20
-            lines.append([(label, "second"), (rest[:cut], "")])
-            rest, label = rest[cut:].lstrip(), " " * 20
-    return lines
+    return [
+        [("Keys", "title")],
+        *(line for key, text in KEYS for line in _entry(key, text, 12, width)),
+        [("", "")],
+        [("Glossary", "title")],
+        *(line for word, text in GLOSSARY for line in _entry(word, text, 20, width)),
+    ]
+
+
+def _entry(word: str, text: str, indent: int, width: int) -> list[Line]:
+    labels = [fitted(f"  {word}", indent), *[" " * indent] * 20]
+    parts = wrap(text, max(20, width - indent))
+    return [[(label, "second"), (part, "")] for label, part in zip(labels, parts, strict=False)]
 
 
 class HelpScreen(ModalScreen[None]):

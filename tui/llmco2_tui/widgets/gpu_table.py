@@ -71,7 +71,7 @@ def state_words(row: GpuRow) -> tuple[str, str]:
 def header_line(width: int) -> Line:
     """Return the line of column names."""
     clocks = fitted("SM/mem MHz", 10) if width >= _WIDE else right("MHz", 5)
-    name = fitted("power, last min", spark_width(width))
+    name = fitted("power, last min" if width >= _WIDE else "last min", spark_width(width))
     text = (
         f"GPU {right('W / limit', 10)} {name} {right('energy', 9)} {right('util', 5)} "
         f"{right('GiB used', 9)} {right('temp', 5)} {clocks} state"
