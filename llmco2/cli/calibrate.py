@@ -92,12 +92,12 @@ def _table(result: CalibrationResult) -> Table:
     table = Table(
         box=SIMPLE_HEAD, caption="errors: mean of runs held back from the fit", caption_justify="left"
     )
-    table.add_column("GPU and engine", overflow="fold")
+    table.add_column("GPU and engine", min_width=18, overflow="fold")
     table.add_column("runs", justify="right")
     table.add_column("energy error", justify="right")
     table.add_column("time error", justify="right")
-    table.add_column("factor")
-    table.add_column("×", justify="right")
+    table.add_column("factor", no_wrap=True)
+    table.add_column("×", justify="right", no_wrap=True)
     for fitted in result.fitted:
         held_out = fitted.held_out
         table.add_row(
