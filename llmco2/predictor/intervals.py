@@ -7,6 +7,7 @@ bounds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -47,23 +48,36 @@ def newness(domain: dict[str, Any], deployment: Deployment) -> Newness:
     return Newness.NEW_GPU if new_gpu else Newness.KNOWN
 
 
-def widening(intervals: dict[str, Any], domain: dict[str, Any], deployment: Deployment) -> float:
-    """Return the factor on the interval's width for an engine or precision that nobody measured."""
-    factor = 1.0
+def unknown_factors(
+    intervals: dict[str, Any], domain: dict[str, Any], deployment: Deployment
+) -> tuple[float, ...]:
+    """Return how much wider errors were where the engine or the precision was hidden, for what nobody measured."""
+    factors = []
     if deployment.engine == UNKNOWN or deployment.engine not in domain["engines"]:
-        factor *= float(intervals["unknown_engine_factor"])
+        factors.append(float(intervals["unknown_engine_factor"]))
     if deployment.precision.name not in domain["precisions"]:
-        factor *= float(intervals["unknown_precision_factor"])
-    return factor
+        factors.append(float(intervals["unknown_precision_factor"]))
+    return tuple(factors)
+
+
+def widened(end: float, known_end: float, factors: tuple[float, ...]) -> float:
+    """Return an interval's end (a log) with the errors of unknown inputs added in squares, keeping its sign.
+
+    A factor ``f`` was measured on known deployments, so it adds ``known_end² (f² − 1)``; errors of different causes
+    are independent, and for a known deployment the end becomes ``f`` times as far.
+    """
+    extra = sum(known_end**2 * (factor**2 - 1.0) for factor in factors)
+    return math.copysign(math.sqrt(end**2 + extra), end)
 
 
 def log_quantiles(
     intervals: dict[str, Any], domain: dict[str, Any], deployments: list[Deployment], index: NDArray[np.intp]
 ) -> LogQuantiles:
     """Return the interval's ends for every request; ``index`` is each one's deployment."""
+    known = intervals["cases"][Newness.KNOWN]
     ends = np.empty((len(deployments), 2))
     for i, deployment in enumerate(deployments):
         case = intervals["cases"][newness(domain, deployment)]
-        wider = widening(intervals, domain, deployment)
-        ends[i] = case["low"] * wider, case["high"] * wider
+        factors = unknown_factors(intervals, domain, deployment)
+        ends[i] = [widened(case[side], known[side], factors) for side in ("low", "high")]
     return LogQuantiles(low=ends[index, 0], high=ends[index, 1])

@@ -106,8 +106,9 @@ def _intervals(intervals: dict[str, Any]) -> str:
             f"| {case} | {low:+.0f} % | {high:+.0f} % | {ends['rows']} rows of {ends['folds']} groups |\n"
         )
     lines.append(
-        f"\nAn engine that is not told, or was never measured, widens them by {intervals['unknown_engine_factor']}, "
-        f"such a precision by {intervals['unknown_precision_factor']}.\n"
+        "\nAn engine that is not told, or was never measured, makes the known case "
+        f"{intervals['unknown_engine_factor']} times as wide, such a precision "
+        f"{intervals['unknown_precision_factor']} times; in the other cases these errors are added in squares.\n"
     )
     return "".join(lines)
 

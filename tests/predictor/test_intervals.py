@@ -1,0 +1,25 @@
+"""Unknown inputs widen an interval by errors added in squares."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmco2.predictor.intervals import widened
+
+
+def test_a_known_deployment_is_widened_by_the_factor_itself() -> None:
+    assert widened(-0.2, -0.2, (2.5,)) == pytest.approx(-0.5)
+
+
+def test_errors_of_two_causes_add_in_squares_by_hand() -> None:
+    # 0.5² + 0.3²·(2² − 1) = 0.25 + 0.27
+    assert widened(0.5, 0.3, (2.0,)) == pytest.approx(0.52**0.5)
+
+
+@given(st.floats(0.01, 2.0), st.floats(0.01, 2.0), st.floats(1.0, 5.0), st.floats(1.0, 5.0))
+def test_more_unknowns_never_narrow(end: float, known: float, one: float, other: float) -> None:
+    both = widened(end, known, (one, other))
+    assert both >= widened(end, known, (one,)) >= end
+    assert widened(-end, -known, (one, other)) == -both
