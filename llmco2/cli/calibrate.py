@@ -92,21 +92,20 @@ def _table(result: CalibrationResult) -> Table:
     table = Table(
         box=SIMPLE_HEAD, caption="errors: mean of runs held back from the fit", caption_justify="left"
     )
-    table.add_column("GPU and engine", min_width=18, overflow="fold")
+    table.add_column("GPU and engine", overflow="fold")
     table.add_column("runs", justify="right")
-    table.add_column("energy error", justify="right")
-    table.add_column("time error", justify="right")
-    table.add_column("factor", no_wrap=True)
-    table.add_column("×", justify="right", no_wrap=True)
+    table.add_column("energy error", justify="right", no_wrap=True)
+    table.add_column("time error", justify="right", no_wrap=True)
+    table.add_column("factors", no_wrap=True)
     for fitted in result.fitted:
         held_out = fitted.held_out
+        shown = {**fitted.factors, "interval width": fitted.width_scale}
         table.add_row(
             f"{fitted.gpu_id}\n{fitted.engine}",
             str(fitted.n_runs),
             _change(held_out.energy_before_percent, held_out.energy_after_percent),
             _change(held_out.time_before_percent, held_out.time_after_percent),
-            "\n".join([*fitted.factors, "interval width"]),
-            "\n".join(f"{value:.2f}" for value in (*fitted.factors.values(), fitted.width_scale)),
+            "\n".join(f"{name:14} {value:5.2f}" for name, value in shown.items()),
         )
     return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ def test_runs_in_factors_out_and_predict_takes_them(
     write_runs(pd.concat([measured(10), measured(2, engine="sglang")]), table)
     done = llmco2("calibrate", str(table), "--output", str(output))
     assert done.status == 0, done.err
-    assert "H100-SXM5-80GB" in done.out
-    assert "static power" in done.out
+    assert re.search(r"^ *H100-SXM5-80GB +10 ", done.out, re.MULTILINE)
+    assert re.search(r"static power +\d\.\d\d *\n", done.out)  # whole, at eighty columns
     assert "28.6 →" in done.out  # 1 - 1 / 1.4: too low by 28.6 %
     assert "H100-SXM5-80GB under sglang: left out, 2 usable runs are too few" in done.err
     assert f"1 calibration written to {output}" in done.err
