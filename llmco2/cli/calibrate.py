@@ -89,8 +89,9 @@ def _table(result: CalibrationResult) -> Table:
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
+    caption = "errors: mean of runs held back from the fit"
     table = Table(
-        box=SIMPLE_HEAD, caption="errors: mean of runs held back from the fit", caption_justify="left"
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left"
     )
     table.add_column("GPU and engine", overflow="fold")
     table.add_column("runs", justify="right")

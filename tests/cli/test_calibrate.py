@@ -51,8 +51,9 @@ def measured(
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_runs_in_factors_out_and_predict_takes_them(
-    tmp_path: Path, llmco2: Callable[..., Any], suffix: str
+    tmp_path: Path, llmco2: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     table, output = tmp_path / f"my_runs{suffix}", tmp_path / "my_gpu.json"
     write_runs(pd.concat([measured(10), measured(2, engine="sglang")]), table)
     done = llmco2("calibrate", str(table), "--output", str(output))
