@@ -27,7 +27,7 @@ from llmco2_tui.fetcher import Fetcher
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.measured import DECODE, PREFILL, MeasuredPhase, RunFeed
 from llmco2_tui.sources import SIMULATED, Source
-from llmco2_tui.widgets.what_if import Names
+from llmco2_tui.views import Names
 
 os.environ.setdefault("COLORTERM", "truecolor")
 

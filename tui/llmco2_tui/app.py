@@ -44,6 +44,7 @@ from llmco2_tui.screens.main import MainScreen
 from llmco2_tui.screens.zone import ZoneScreen
 from llmco2_tui.sitting import Sitting
 from llmco2_tui.sources import REPLAY, Source, Sources
+from llmco2_tui.views import Names
 from llmco2_tui.widgets.banner import Banner
 from llmco2_tui.widgets.campaign_panel import CampaignPanel
 from llmco2_tui.widgets.comparison_table import CUMULATIVE, PER_TOKEN, ComparisonSummary, ComparisonTable
@@ -54,7 +55,7 @@ from llmco2_tui.widgets.notice import LEAST_HEIGHT, LEAST_WIDTH, Notice, too_sma
 from llmco2_tui.widgets.power_chart import PowerChart
 from llmco2_tui.widgets.top_line import VIEWS, TopLine
 from llmco2_tui.widgets.totals import TotalsPanel
-from llmco2_tui.widgets.what_if import Names, WhatIf
+from llmco2_tui.widgets.what_if import WhatIf
 
 _MOST_PAINTS_HZ: Final = 2.5  # eyes need no more; samples carry counters, so nothing is lost between paints
 _CAMPAIGN_LOOK_S: Final = 1.0

@@ -88,6 +88,16 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """What was measured of one phase without anything to hold it against."""
+
+    phase: str
+    energy_j: float
+    operational_g: float | None
+    batches: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """All that the screen says about the workload in view."""
 
@@ -101,6 +111,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     predictor: str = ""
     unpredicted: int = 0  # measurements left out because their request has no prediction
+    alone: tuple[Alone, ...] = ()  # what was measured where nothing is predicted
 
     @property
     def total(self) -> Row | None:
@@ -144,7 +155,13 @@ def compare(
     answer = answers.get(request)
     known = [entry for entry in entries if isinstance(answers.get(entry.request), Footprint)]
     if not known and not isinstance(answer, Footprint):
-        return Comparison(request=request, why_not=answer, waiting=answer is None)
+        alone = tuple(_alone(phase, entries, account) for phase in PHASES)
+        return Comparison(
+            request=request,
+            why_not=answer,
+            waiting=answer is None,
+            alone=tuple(part for part in alone if part.batches),
+        )
     sums = _Sums(account)
     points = []
     for entry in known:
@@ -166,6 +183,20 @@ def compare(
         predictor=shown.predictor if shown else "",
         why_not=answer if isinstance(answer, str) else None,
         unpredicted=len(entries) - len(known),
+    )
+
+
+def _alone(phase: str, entries: Sequence[MeasuredPhase], account: GridAccount) -> Alone:
+    found = [entry for entry in entries if entry.phase == phase]
+    grams = [
+        account.operational_g(entry.request.gpu, entry.energy_j, entry.time_s, entry.request.n_gpus)
+        for entry in found
+    ]
+    return Alone(
+        phase=phase,
+        energy_j=sum(entry.energy_j for entry in found),
+        operational_g=None if None in grams else sum(gram or 0.0 for gram in grams),
+        batches=sum(entry.batches for entry in found),
     )
 
 

@@ -11,7 +11,7 @@ from llmco2.catalog.models import load_models
 from llmco2.predictor.api import predict
 from llmco2.records.footprint import Footprint
 from llmco2.records.request import InferenceRequest
-from llmco2_tui.widgets.what_if import Names
+from llmco2_tui.views import Names
 
 Predict = Callable[[InferenceRequest], Footprint]
 

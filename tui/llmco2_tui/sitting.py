@@ -16,9 +16,7 @@ from llmco2_tui.grid import GridAccount
 from llmco2_tui.history import SPANS, History
 from llmco2_tui.ledger import Ledger
 from llmco2_tui.measured import WHOLE, MeasuredPhase, compacted
-from llmco2_tui.widgets.gpu_table import GpuRow
-from llmco2_tui.widgets.power_chart import PowerView
-from llmco2_tui.widgets.totals import TotalsView
+from llmco2_tui.views import GpuRow, PowerView, TotalsView
 
 _MOST_ANSWERS = 2048
 

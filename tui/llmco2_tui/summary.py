@@ -17,7 +17,7 @@ from llmco2.report.quantities import energy_text, mass_text, watt_hours_text
 from llmco2.units import kwh_from_joules
 from llmco2_tui.comparison import Comparison, Quantity
 from llmco2_tui.sitting import Sitting
-from llmco2_tui.widgets.gpu_table import state_words
+from llmco2_tui.views import state_words
 from llmco2_tui.widgets.wording import clock_time, gib, percent, request_text, signed_percent, watts
 
 FORMAT: Final = "llmco2-monitor"

@@ -39,13 +39,13 @@ def campaign_lines(view: CampaignView | None, width: int, height: int) -> list[L
     if failures:
         lines.append([(f"failed ({view.n_failed}), newest first", "title")])
         lines += [
-            [(fitted(_name(run), 30) + " ", ""), (run.failure_reason or "no reason given", "bad")]
+            [(fitted(_name(run), 36) + " ", ""), (run.failure_reason or "no reason given", "bad")]
             for run in failures
         ]
     room = max(1, height - len(lines) - 1)
     lines.append([("latest labels, newest first", "title")])
     lines += [
-        [(fitted(_name(run), 30) + " ", ""), (outcome_text(run), "strong"), (_where(run), "muted")]
+        [(fitted(_name(run), 36) + " ", ""), (outcome_text(run), "strong"), (_where(run), "muted")]
         for run in latest[:room]
     ]
     return [line for line in lines if width > 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from llmco2.report.quantities import energy_scale, energy_text, mass_scale, mass_text, three_digits
-from llmco2_tui.comparison import INSIDE, Comparison, Quantity
+from llmco2_tui.comparison import INSIDE, Alone, Comparison, Quantity
 from llmco2_tui.widgets.lines import Line, Lines, fitted, right, wrapped
 from llmco2_tui.widgets.wording import NOTHING, count, request_text, signed_percent
 
@@ -26,6 +26,7 @@ def comparison_lines(view: Comparison, blocks: Sequence[str], width: int) -> lis
     lines: list[Line] = [_request_line(view)]
     if view.why_not is not None:
         lines += [[("NO PREDICTION", "bad")], *wrapped(view.why_not, width)]
+        lines += [_alone_line(part) for part in view.alone]
     if view.waiting:
         return [*lines, [("predicting …", "muted")]]
     if not view.rows:
@@ -44,7 +45,21 @@ def verdict_line(view: Comparison) -> Line:
     total = view.total
     place = total.energy.place if total else None
     kind = "good" if place == INSIDE else "muted" if place is None else "bad"
-    return [(view.verdict, kind)]
+    if view.batches:
+        batches = f"{count(view.batches)} batch{'es' if view.batches != 1 else ''} measured: "
+    else:
+        batches = "one batch predicted, "
+    left_out = f"; {view.unpredicted} without a prediction left out" if view.unpredicted else ""
+    return [(batches, "muted"), (view.verdict, kind), (left_out, "warn")]
+
+
+def _alone_line(part: Alone) -> Line:
+    grams = "" if part.operational_g is None else f" = {mass_text(part.operational_g)} CO2e"
+    return [
+        (fitted(f"  {part.phase}", _LABEL), ""),
+        (f"measured {energy_text(part.energy_j)}{grams}", "strong"),
+        (f" over {count(part.batches)} batches", "muted"),
+    ]
 
 
 def summary_line(view: Comparison) -> Line:
@@ -77,12 +92,7 @@ def summary_line(view: Comparison) -> Line:
 
 def _request_line(view: Comparison) -> Line:
     assert view.request is not None
-    if view.batches:
-        batches = f"{count(view.batches)} batch{'es' if view.batches != 1 else ''} measured"
-    else:
-        batches = "one batch, predicted"
-    left_out = f", {view.unpredicted} measurements without a prediction left out" if view.unpredicted else ""
-    return [(request_text(view.request), "strong"), (f"  {batches}{left_out}", "muted")]
+    return [(request_text(view.request), "strong")]
 
 
 def _block(view: Comparison, block: str) -> list[Line]:
@@ -127,7 +137,7 @@ def _row(phase: str, quantity: Quantity, size: float) -> Line:
     predicted_width, interval_width, measured_width, error_width, place_width = _COLUMNS
     return [
         (fitted(f"  {phase}", _LABEL), strong),
-        (right(three_digits(quantity.predicted / size), predicted_width), "accent"),
+        (right(three_digits(quantity.predicted / size), predicted_width), "strong" if strong else ""),
         (right(interval, interval_width), "muted"),
         (right(measured, measured_width), "strong"),
         (right(signed_percent(quantity.error_percent), error_width), kind),

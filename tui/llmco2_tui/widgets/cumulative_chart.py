@@ -40,7 +40,8 @@ def cumulative_lines(points: Sequence[Point], width: int, height: int) -> list[L
     last = points[-1]
     title: Line = [
         ("cumulative energy  ", "strong"),
-        (f"█ measured {energy_text(last.measured_j)}", "accent"),
+        ("█", "accent"),
+        (f" measured {energy_text(last.measured_j)}", "strong"),
         (f"  ━ predicted {energy_text(last.predicted_j)}", "second"),
     ]
     n_rows = height - 1

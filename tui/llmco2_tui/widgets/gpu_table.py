@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from textual import events
 from textual.message import Message
 
-from llmco2.measurement.meter import Device
 from llmco2.report.quantities import energy_text
-from llmco2_tui.ledger import GpuLedger
+from llmco2_tui.views import GpuRow, short_reason, state_words
 from llmco2_tui.widgets.bars import spark
 from llmco2_tui.widgets.lines import Line, Lines, fitted, right, wrapped
 from llmco2_tui.widgets.wording import gib, percent, watts
 
-_SHORT = {
-    "applications_clocks": "app clocks",
-    "power_cap": "power cap",
-    "hardware_slowdown": "HW slowdown",
-    "software_thermal": "thermal",
-    "hardware_thermal": "HW thermal",
-    "power_brake": "power brake",
-}
 _WIDE = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuRow:
-    """What is known of one GPU now."""
-
-    device: Device
-    ledger: GpuLedger
-    sparks: list[float | None] = field(default_factory=list)  # W, oldest first
-    chosen: bool = False
 
 
 def _other_columns(width: int) -> int:
@@ -43,29 +22,6 @@ def _other_columns(width: int) -> int:
 def spark_width(width: int) -> int:
     """Return how many columns a row of ``width`` has for its spark."""
     return max(4, width - _other_columns(width) - (13 if width < _WIDE else 22))
-
-
-def state_words(row: GpuRow) -> tuple[str, str]:
-    """Return what is special about a GPU, shortest first, and how bad that is."""
-    sample, device = row.ledger.shown, row.device
-    if row.ledger.lost:
-        return "LOST", "bad"
-    words = []
-    kind = "muted"
-    reasons = (sample.throttle_reasons or ()) if sample else ()
-    if reasons:
-        words.append("+".join(_SHORT.get(reason, reason) for reason in reasons))
-        kind = "warn"
-    if device.mig:
-        words.append("MIG")
-        kind = "warn"
-    if device.shared:
-        words.append("shared")
-        kind = "warn"
-    if row.ledger.integrated:
-        words.append("integrated")
-        kind = "warn"
-    return ", ".join(words) or "ok", kind
 
 
 def header_line(width: int) -> Line:
@@ -111,6 +67,13 @@ def note_lines(rows: list[GpuRow], width: int, most: int) -> list[Line]:
     """Return a sentence on each special state, the worst first, ``most`` of them at most."""
     notes: list[tuple[str, str]] = []
     for row in rows:
+        reasons = (
+            (row.ledger.shown.throttle_reasons or ()) if row.ledger.shown and not row.ledger.lost else ()
+        )
+        if len(reasons) > 1:  # one has room in the GPU's own line
+            notes.append(
+                (f"GPU {row.device.index}: throttled by {', '.join(map(short_reason, reasons))}", "warn")
+            )
         if row.ledger.lost and row.ledger.shown is not None:
             shown = row.ledger.shown
             ago_s = shown.t_s - (shown.stale_since_s or shown.t_s)
@@ -122,7 +85,7 @@ def note_lines(rows: list[GpuRow], width: int, most: int) -> list[Line]:
             )
     for text, found in (
         (
-            "MIG: slices share the GPU; these are figures of the whole GPU, not of a slice",
+            "MIG: slices share it; these are figures of the whole GPU, of no slice",
             _which(rows, "mig"),
         ),
         ("shared: other processes draw here too; not all of these joules are yours", _which(rows, "shared")),

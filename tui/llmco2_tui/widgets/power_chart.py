@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from textual import events
 
-from llmco2_tui.history import SPANS, History
+from llmco2_tui.history import SPANS
+from llmco2_tui.views import PowerView
 from llmco2_tui.widgets.bars import bar_rows
 from llmco2_tui.widgets.lines import Line, Lines, right
 from llmco2_tui.widgets.wording import watts
 
 _AXIS = 7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PowerView:
-    """What to draw."""
-
-    title: str
-    history: History
-    span: int  # into SPANS
-    power_w: float | None
-    limit_w: float | None
-    lost: bool = False
 
 
 def power_lines(view: PowerView, width: int, height: int) -> list[Line]:

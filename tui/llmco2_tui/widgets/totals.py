@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from llmco2.report.quantities import energy_text, mass_text, watt_hours_text
 from llmco2_tui.ledger import Totals
+from llmco2_tui.views import TotalsView
 from llmco2_tui.widgets.lines import Line, Lines
 from llmco2_tui.widgets.wording import NOTHING, clock_time, watts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TotalsView:
-    """Sums over the GPUs since the screen began to look."""
-
-    totals: Totals
-    operational_g: float | None
-    embodied_g: float | None
 
 
 def total_lines(view: TotalsView) -> list[Line]:

@@ -31,18 +31,9 @@ from llmco2.report.quantities import (
 )
 from llmco2_tui.comparison import Answer
 from llmco2_tui.grid import GridAccount
+from llmco2_tui.views import Names
 from llmco2_tui.widgets.lines import Line, Lines, fitted, right
 from llmco2_tui.widgets.wording import request_text, signed_percent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """Names that the form completes."""
-
-    models: tuple[str, ...] = ()
-    gpus: tuple[str, ...] = ()
-    zones: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ("bf16", "fp16", "fp8", "int8", "int4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
