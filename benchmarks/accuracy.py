@@ -35,7 +35,9 @@ def measured_log_energy(data: EnergyDataModule) -> NDArray[np.float64]:
     """Return the log of each run's known energy (the first of prefill, decode, total), NaN where unknown."""
     energies = [i for i, name in enumerate(LABELS) if name.endswith("_j")]
     table = data.tensors.labels[:, energies].double().log().numpy()
-    return np.nanmean(table, axis=1, where=~np.isnan(table)) if table.size else table[:, 0]
+    known = ~np.isnan(table)
+    total = np.where(known, table, 0.0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
 
 
 def tree_features(data: EnergyDataModule) -> NDArray[np.float64]:
