@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmco2.errors import UnknownNameError
+from llmco2.records.footprint import Interval
 from llmco2_tui.comparison import ABOVE, BELOW, INSIDE, Comparison, Quantity, compare
 from llmco2_tui.grid import GridAccount, age_years
 from llmco2_tui.measured import DECODE, PREFILL, WHOLE, compacted
@@ -134,3 +135,15 @@ def test_an_unknown_zone_is_refused_with_the_nearest() -> None:
 def test_embodied_is_a_share_by_time() -> None:
     # 876.6 kg over 5 years × 8766 h × half use = 21915 h: 40 g an hour
     assert account("FRA").embodied_g("any", 3600.0, 1) == pytest.approx(40.0)
+
+
+def test_the_total_has_the_predictors_own_interval_where_phases_are_whole_batches() -> None:
+    both = replace(footprint(REQUEST).total, energy_interval_j=Interval(low=650.0, high=750.0))
+    narrow = replace(footprint(REQUEST), total=both)
+    paired = [entry(PREFILL, 1.0, 75.0, batches=3.0), entry(DECODE, 2.0, 600.0, batches=3.0)]
+    total = compare(REQUEST, paired, {REQUEST: narrow}, account("FRA")).total
+    assert total is not None
+    assert (total.energy.low, total.energy.high) == (1950.0, 2250.0)
+    alone = compare(REQUEST, paired[:1], {REQUEST: narrow}, account("FRA")).total
+    assert alone is not None
+    assert (alone.energy.low, alone.energy.high) == (3 * PREFILL_J * 0.75, 3 * PREFILL_J * 1.25)

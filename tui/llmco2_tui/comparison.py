@@ -1,13 +1,13 @@
 """Predicted beside measured, over the same batches.
 
-Invariant: a row only adds up batches for which both sides are known. Intervals of batches of one request add up
-as they are: an error of the predictor is the same for each of them, so it does not average out.
+Invariant: a row only adds up batches for which both sides are known. Intervals of batches add up as they are: an
+error of the predictor is much the same for each of them, so it does not average out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from llmco2.records.footprint import Footprint, PhaseEnergy
@@ -20,6 +20,7 @@ Answer = Footprint | str  # a footprint, or why there is none
 INSIDE: Final = "inside"
 ABOVE: Final = "above"
 BELOW: Final = "below"
+_PAIRED: Final = 0.02  # phases measured over numbers of batches that differ by less belong together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,7 @@ class Comparison:
     request: InferenceRequest | None = None
     rows: tuple[Row, ...] = ()
     points: tuple[Point, ...] = ()
+    n_requests: int = 1  # that the rows add up
     batches: float = 0.0  # measured batches that the rows add up; 0: one predicted batch
     why_not: str | None = None  # why there is no prediction
     waiting: bool = False  # the prediction is being made
@@ -177,6 +179,7 @@ def compare(
         request=request,
         rows=sums.rows(),
         points=tuple(points),
+        n_requests=len({entry.request for entry in known}) or 1,
         batches=sums.batches,
         in_domain=shown.in_domain if shown else True,
         notes=shown.notes if shown else (),
@@ -201,85 +204,133 @@ def _alone(phase: str, entries: Sequence[MeasuredPhase], account: GridAccount) -
 
 
 class _Sums:
-    """Sums per phase: predicted, low, high, measured, in J and in gCO2e."""
+    """What was measured per request and phase, and the rows that follow from it."""
 
     def __init__(self, account: GridAccount) -> None:
         self._account = account
-        self._energy = {phase: [0.0] * 4 for phase in PHASES}
-        self._carbon = {phase: [0.0] * 4 for phase in PHASES}
-        self._tokens = dict.fromkeys(PHASES, 0.0)
-        self._batches = dict.fromkeys(PHASES, 0.0)
-        self._no_factors = False
+        self._by_request: dict[InferenceRequest, _OneRequest] = {}
         self._measured = False
         self.predicted_j = self.measured_j = 0.0
 
     @property
     def batches(self) -> float:
-        return max(self._batches.values()) if self._measured else 0.0
+        """Measured batches: of each request, those of the phase that was measured most."""
+        return sum(max(one.batches.values()) for one in self._by_request.values()) if self._measured else 0.0
 
     def add(self, footprint: Footprint, phase: str, batches: float, entry: MeasuredPhase | None) -> None:
-        predicted = phase_of(footprint, phase)
-        interval = predicted.energy_interval_j
-        joules = [batches * x for x in (predicted.energy_j, interval.low, interval.high)]
-        seconds = [batches * predicted.time_s] * 3
+        key = footprint.request if entry is None else entry.request
+        one = self._by_request.setdefault(key, _OneRequest(footprint=footprint))
+        one.batches[phase] += batches
+        self.predicted_j += batches * phase_of(footprint, phase).energy_j
         if entry is not None:
             self._measured = True
-            joules.append(entry.energy_j)
-            seconds.append(entry.time_s)
             self.measured_j += entry.energy_j
-        self.predicted_j += joules[0]
-        request = footprint.request
-        for place, (joule, second) in enumerate(zip(joules, seconds, strict=True)):
-            self._energy[phase][place] += joule
-            grams = self._account.operational_g(request.gpu, joule, second, footprint.n_gpus)
-            self._no_factors = self._no_factors or grams is None
-            self._carbon[phase][place] += grams or 0.0
-        self._tokens[phase] += batches * request.batch_size * request.output_tokens
-        self._batches[phase] += batches
+            one.energy_j[phase] += entry.energy_j
+            one.time_s[phase] += entry.time_s
 
     def rows(self) -> tuple[Row, ...]:
-        rows = [self._row(phase) for phase in PHASES if self._batches[phase]]
-        if len(rows) == 1 and rows[0].phase == WHOLE:
-            return tuple(rows)
-        total = rows[0]
-        for row in rows[1:]:
-            total = _sum_of(total, row)
-        # Prefill and decode of one batch make the same tokens, so the longer of both counts them once.
-        tokens = max(self._tokens[PREFILL], self._tokens[DECODE]) + self._tokens[WHOLE]
-        parts = [row for row in rows if row.phase != WHOLE]
-        return (*parts, replace(total, phase=WHOLE, output_tokens=tokens))
+        """Return prefill and decode where they were measured apart, then the total."""
+        known = [phase for phase in PHASES if any(one.batches[phase] for one in self._by_request.values())]
+        parts = [self._row(phase) for phase in known if phase != WHOLE]
+        total = self._total()
+        apart = [row.output_tokens for row in parts]
+        if len(apart) == 2 and abs(apart[0] - apart[1]) > _PAIRED * max(apart):
+            # Over different numbers of batches only the phases' own figures per token add up.
+            total = _with_sum_per_token(total, parts[0], parts[1])
+        return (*parts, total)
 
     def _row(self, phase: str) -> Row:
-        tokens = self._tokens[phase]
-        energy = self._quantity(self._energy[phase])
-        carbon = None if self._no_factors else self._quantity(self._carbon[phase])
+        every = self._by_request.values()
+        tokens = sum(one.tokens(phase) for one in every)
+        parts = [(one, phase_of(one.footprint, phase), one.batches[phase]) for one in every]
+        return self._made(phase, parts, (phase,), tokens)
+
+    def _total(self) -> Row:
+        parts = [(one, *part) for one in self._by_request.values() for part in one.whole_batches()]
+        tokens = sum(
+            max(one.tokens(PREFILL), one.tokens(DECODE)) + one.tokens(WHOLE)
+            for one in self._by_request.values()
+        )
+        return self._made(WHOLE, parts, PHASES, tokens)
+
+    def _made(
+        self,
+        name: str,
+        parts: Sequence[tuple[_OneRequest, PhaseEnergy, float]],
+        phases: Sequence[str],
+        tokens: float,
+    ) -> Row:
+        energy = [0.0, 0.0, 0.0]
+        grams: list[float | None] = [0.0, 0.0, 0.0]
+        for one, predicted, batches in parts:
+            interval = predicted.energy_interval_j
+            for place, joules in enumerate((predicted.energy_j, interval.low, interval.high)):
+                energy[place] += batches * joules
+                more = self._grams(one, batches * joules, batches * predicted.time_s)
+                before = grams[place]
+                grams[place] = None if more is None or before is None else before + more
+        measured = [
+            (one, one.energy_j[phase], one.time_s[phase])
+            for one in self._by_request.values()
+            for phase in phases
+        ]
+        measured_g = [self._grams(*part) for part in measured]
+        quantity = self._quantity(energy, sum(joules for _, joules, _ in measured))
+        known = [gram for gram in (*grams, *measured_g) if gram is not None]
+        carbon = None
+        if len(known) == len(grams) + len(measured_g):
+            carbon = self._quantity(known[: len(grams)], sum(known[len(grams) :]))
         return Row(
-            phase=phase,
-            energy=energy,
+            phase=name,
+            energy=quantity,
             carbon=carbon,
-            energy_per_token=energy.per(tokens),
+            energy_per_token=quantity.per(tokens),
             carbon_per_token=None if carbon is None else carbon.per(tokens),
             output_tokens=tokens,
         )
 
-    def _quantity(self, values: Sequence[float]) -> Quantity:
-        predicted, low, high, measured = values
+    def _grams(self, one: _OneRequest, joules: float, seconds: float) -> float | None:
+        footprint = one.footprint
+        return self._account.operational_g(footprint.request.gpu, joules, seconds, footprint.n_gpus)
+
+    def _quantity(self, values: Sequence[float], measured: float) -> Quantity:
+        predicted, low, high = values
         return Quantity(
             predicted=predicted, low=low, high=high, measured=measured if self._measured else None
         )
 
 
-def _sum_of(one: Row, other: Row) -> Row:
-    """Return two phases together; per token they add up, whatever number of batches each was measured over."""
+@dataclass(slots=True, kw_only=True)
+class _OneRequest:
+    """The batches, joules and seconds of one request, by phase."""
 
-    def plus(a: Quantity | None, b: Quantity | None) -> Quantity | None:
-        return None if a is None or b is None else a.plus(b)
+    footprint: Footprint
+    batches: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    energy_j: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    time_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
 
-    return Row(
-        phase=WHOLE,
-        energy=one.energy.plus(other.energy),
-        carbon=plus(one.carbon, other.carbon),
-        energy_per_token=one.energy_per_token.plus(other.energy_per_token),
-        carbon_per_token=plus(one.carbon_per_token, other.carbon_per_token),
-        output_tokens=max(one.output_tokens, other.output_tokens),
-    )
+    def tokens(self, phase: str) -> float:
+        """Output tokens of the batches of one phase."""
+        request = self.footprint.request
+        return self.batches[phase] * request.batch_size * request.output_tokens
+
+    def whole_batches(self) -> list[tuple[PhaseEnergy, float]]:
+        """Return predictions and how many of each make the total.
+
+        Prefill and decode of one batch are that batch, whose interval the predictor knows on its own: it is
+        narrower than the sum of both. What has no partner counts as the phase that it is.
+        """
+        both = min(self.batches[PREFILL], self.batches[DECODE])
+        return [
+            (self.footprint.total, both + self.batches[WHOLE]),
+            (self.footprint.prefill, self.batches[PREFILL] - both),
+            (self.footprint.decode, self.batches[DECODE] - both),
+        ]
+
+
+def _with_sum_per_token(total: Row, one: Row, other: Row) -> Row:
+    carbon = None
+    if one.carbon_per_token is not None and other.carbon_per_token is not None:
+        carbon = one.carbon_per_token.plus(other.carbon_per_token)
+    energy = one.energy_per_token.plus(other.energy_per_token)
+    return replace(total, energy_per_token=energy, carbon_per_token=carbon)

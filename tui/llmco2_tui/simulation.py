@@ -28,6 +28,7 @@ _SENSED: Final = SimulatedGpu(tick_jitter=0.1, power_jitter=0.02, temperature_c=
 _STEP_S: Final = 0.5  # how often the simulated sensors move
 _BATCHES: Final = 4  # prefilled one behind the other, then decoded: one prefill is too short for a counter
 _REST_S: Final = 2.0
+_DECODE_STRETCH: Final = 1.4  # made up: an engine's steps take longer than the roofline that is simulated
 _AMBIENT_C: Final = 32.0
 _HOTTEST_C: Final = 78.0
 _LOST_AFTER_S: Final = 8.0
@@ -74,7 +75,7 @@ def start_rig(scene: Scene, *, virtual_time: bool = False) -> tuple[SimulatedNvm
 
 def serving() -> RunConfiguration:
     """Return what the simulated machine serves."""
-    return RunConfiguration(model=MODEL, batch_size=8, prompt_tokens=512, output_tokens=256)
+    return RunConfiguration(model=MODEL, engine="vllm", batch_size=8, prompt_tokens=512, output_tokens=256)
 
 
 class SimulatedServing:
@@ -101,7 +102,8 @@ class SimulatedServing:
             configuration, resolve_model(MODEL), resolve_gpu(GPU), idle_power_w=self._gpu.idle_power_w
         )
         self._request = configuration.request(GPU)
-        self._phases = ((PREFILL, phases.prefill), (DECODE, phases.decode))
+        decode = replace(phases.decode, time_s=_DECODE_STRETCH * phases.decode.time_s)
+        self._phases = ((PREFILL, phases.prefill), (DECODE, decode))
         self._random = random.Random(1)
         self._temperatures = [_AMBIENT_C] * len(rig.gpus)
         self._stopping = threading.Event()

@@ -6,8 +6,9 @@ from llmco2.measurement.progress import outcome_text
 from llmco2.records.run import MeasuredRun
 from llmco2_tui.campaign import CampaignView
 from llmco2_tui.widgets.bars import gauge
-from llmco2_tui.widgets.lines import Line, Lines, fitted
+from llmco2_tui.widgets.lines import Line, Lines, fitted, wrapped
 
+_NAME = 36  # cells for a configuration
 _HOW_TO = (
     "No campaign is being followed. While one runs in another terminal,",
     "",
@@ -38,17 +39,24 @@ def campaign_lines(view: CampaignView | None, width: int, height: int) -> list[L
     latest = list(reversed([run for run in view.latest if run.status == "ok"]))
     if failures:
         lines.append([(f"failed ({view.n_failed}), newest first", "title")])
+        lines += _newest_failure(failures[0], width - 2)
         lines += [
-            [(fitted(_name(run), 36) + " ", ""), (run.failure_reason or "no reason given", "bad")]
-            for run in failures
+            [(fitted(_name(run), _NAME) + " ", ""), (run.failure_reason or "no reason given", "bad")]
+            for run in failures[1:]
         ]
     room = max(1, height - len(lines) - 1)
     lines.append([("latest labels, newest first", "title")])
     lines += [
-        [(fitted(_name(run), 36) + " ", ""), (outcome_text(run), "strong"), (_where(run), "muted")]
+        [(fitted(_name(run), _NAME) + " ", ""), (outcome_text(run), "strong"), (_where(run), "muted")]
         for run in latest[:room]
     ]
     return [line for line in lines if width > 0]
+
+
+def _newest_failure(run: MeasuredRun, width: int) -> list[Line]:
+    """Return the newest failure with its whole reason: that is what one has to act on."""
+    reason = wrapped(run.failure_reason or "no reason given", width - 2, "bad", most=5)
+    return [[(_name(run), "strong")], *([("  ", ""), *line] for line in reason)]
 
 
 def _progress_line(view: CampaignView) -> Line:

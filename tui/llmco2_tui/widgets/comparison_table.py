@@ -92,7 +92,8 @@ def summary_line(view: Comparison) -> Line:
 
 def _request_line(view: Comparison) -> Line:
     assert view.request is not None
-    return [(request_text(view.request), "strong")]
+    several = f"{view.n_requests} requests, newest: " if view.n_requests > 1 else ""
+    return [(several, "muted"), (request_text(view.request), "strong")]
 
 
 def _block(view: Comparison, block: str) -> list[Line]:
