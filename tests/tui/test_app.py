@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from pathlib import Path
@@ -11,15 +12,19 @@ from textual.pilot import Pilot
 from textual.widgets import ContentSwitcher, Input
 
 from llmco2.errors import MeasurementError
+from llmco2.measurement.meter import EnergyMeter
 from llmco2.measurement.run_log import RunLog
 from llmco2.measurement.session_file import SessionRecorder, read_session
+from llmco2.measurement.zeus_meter import ZeusMeter
 from llmco2.records.footprint import Footprint
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.app import MonitorApp
 from llmco2_tui.campaign import CampaignFollower
 from llmco2_tui.glyphs import filter_for
+from llmco2_tui.measured import RunFeed
 from llmco2_tui.messages import Readings
 from llmco2_tui.sources import MachineSources, Source
+from llmco2_tui.watching import watching
 from llmco2_tui.widgets.lines import Lines
 
 from .conftest import DECODE_J, PREFILL_J, REQUEST, STEADY, Desk, MakeDesk, account, predict, predict_nothing
@@ -36,8 +41,10 @@ def text(app: MonitorApp, selector: str) -> str:
 async def typed(pilot: Pilot[Any], field: str, value: str) -> None:
     found = pilot.app.query_one(f"#field-{field}", Input)
     found.focus()
-    found.value = ""
-    await pilot.press(*value)
+    await pilot.pause()  # focus selects what stands there
+    found.value = value[:-1]
+    found.cursor_position = len(value) - 1
+    await pilot.press(value[-1])  # the last one by key, so that keys are seen to reach the form
     await pilot.app.workers.wait_for_complete()
     await pilot.pause()
 
@@ -162,7 +169,8 @@ async def test_letters_are_letters_inside_the_form(desk: Desk) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await desk.pass_s(pilot, 1)
         await pilot.press("3")
-        await typed(pilot, "model", "zq1+")
+        app.query_one("#field-model", Input).value = ""
+        await pilot.press("z", "q", "1", "plus")
         assert app.query_one("#field-model", Input).value == "zq1+"
         assert app.is_running
         await pilot.press("escape", "1")
@@ -233,6 +241,41 @@ async def test_what_cannot_be_predicted_says_why(desk: Desk) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await desk.pass_s(pilot, 6, each=desk.work)
         assert "does not fit one H100-SXM5-80GB" in text(app, "#comparison")
+
+
+async def test_a_predictor_that_breaks_is_a_reason_and_no_crash(desk: Desk) -> None:
+    def broken(request: InferenceRequest) -> Footprint:
+        raise ZeroDivisionError("float division by zero")
+
+    app = desk.app(predict=broken)
+    async with app.run_test(size=SIZE) as pilot:
+        await desk.pass_s(pilot, 6, each=desk.work)
+        assert "unexpected ZeroDivisionError: float division by zero" in text(app, "#comparison")
+        assert "prefill       measured 75.0 J" in text(app, "#comparison")
+
+
+async def test_a_run_of_this_process_is_watched_while_it_works(desk: Desk) -> None:
+    done = threading.Event()
+
+    def work(meter: EnergyMeter, feed: RunFeed) -> None:
+        feed.serve(REQUEST)
+        meter.begin_window("prefill")
+        desk.rig.set_power(0, 600.0)
+        desk.rig.clock.sleep(2.0)
+        feed.window(meter.end_window("prefill"), batches=20.0)
+        done.set()
+
+    meter = ZeusMeter(clock=desk.rig.clock)
+    app, run_ = watching(work, meter, predict=predict, options=desk.options(), poll_clock=desk.rig.clock)
+    async with app.run_test(size=SIZE) as pilot:
+        await app.workers.wait_for_complete()
+        assert await asyncio.to_thread(done.wait, 30)
+        await desk.pass_s(pilot, 2)
+        shown = text(app, "#comparison")
+        assert "20 batches measured" in shown
+        prefill = next(line for line in shown.splitlines() if line.startswith("  prefill"))
+        assert {"1,400", "1,200"} <= set(prefill.split())  # 20 batches of 70 J, and 2 s at 600 W
+    assert run_.error is None
 
 
 async def test_each_request_is_predicted_once_and_never_on_the_screen_s_thread(desk: Desk) -> None:
@@ -325,13 +368,13 @@ async def test_rates_and_spans_stay_within_their_limits(desk: Desk) -> None:
     app = desk.app()
     async with app.run_test(size=SIZE) as pilot:
         await desk.pass_s(pilot, 1)
-        await pilot.press(*["plus"] * 9)
+        await pilot.press(*["plus"] * 4)
         assert "10 Hz" in text(app, "TopLine")
-        await pilot.press(*["minus"] * 12)
+        await pilot.press(*["minus"] * 7)
         assert "0.1 Hz" in text(app, "TopLine")
-        await pilot.press(*["right_square_bracket"] * 9)
+        await pilot.press(*["right_square_bracket"] * 5)
         assert "last 24 h" in text(app, "#power")
-        await pilot.press(*["left_square_bracket"] * 9)
+        await pilot.press(*["left_square_bracket"] * 5)
         assert "last 1 min" in text(app, "#power")
 
 

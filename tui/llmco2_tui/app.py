@@ -290,6 +290,9 @@ class MonitorApp(App[None]):
                 self.post_message(Answered(request=request, answer=self._predict(request)))
             except LLMCO2Error as error:
                 self.post_message(Answered(request=request, answer=str(error)))
+            except Exception as error:  # hours of watching must not end because of one odd request
+                answer = f"unexpected {type(error).__name__}: {error}"
+                self.post_message(Answered(request=request, answer=answer))
 
     # painting
 
