@@ -32,7 +32,7 @@ from llmco2.report.quantities import (
 from llmco2_tui.comparison import Answer
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.views import Names
-from llmco2_tui.widgets.lines import Line, Lines, fitted, right
+from llmco2_tui.widgets.lines import Line, Lines, fitted, right, wrapped
 from llmco2_tui.widgets.wording import request_text, signed_percent
 
 
@@ -108,7 +108,8 @@ def answer_lines(now: Side, other: Side, width: int) -> list[Line]:
         if side.request is not None:
             lines.append([(fitted(side.title, 9), "muted"), (request_text(side.request), "strong")])
         if isinstance(side.answer, str):
-            lines.append([("         NO PREDICTION ", "bad"), (side.answer, "")])
+            reason = wrapped(f"NO PREDICTION: {side.answer}", width - 12, "bad", most=3)
+            lines += [[(fitted("", 9), ""), *line] for line in reason]
         elif side.request is not None and side.answer is None:
             lines.append([("         predicting …", "muted")])
         elif isinstance(side.answer, Footprint) and not side.answer.in_domain:
