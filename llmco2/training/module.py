@@ -196,6 +196,17 @@ class EnergyModule(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002 - always by norm
+    ) -> None:
+        """Clip each group by its own norm, so that a graph network never scales the steps of the formula."""
+        if gradient_clip_val:
+            for group in optimizer.param_groups:
+                torch.nn.utils.clip_grad_norm_(group["params"], float(gradient_clip_val))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilding the network needs, as plain data."""
         vocabulary = self.vocabulary
