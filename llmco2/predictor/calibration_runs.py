@@ -21,7 +21,6 @@ from llmco2.kernels.slots import PHASES, Phase
 from llmco2.predictor.checkpoint import Checkpoint
 from llmco2.predictor.intervals import LogQuantiles, log_quantiles
 from llmco2.predictor.network import PhaseCoefficients, coefficients
-from llmco2.records.request import InferenceRequest
 from llmco2.records.run import MeasuredRun
 
 Array = NDArray[np.float64]
@@ -123,20 +122,7 @@ def _labels(run: MeasuredRun) -> list[float]:
 
 def _deployment(run: MeasuredRun) -> Deployment:
     try:
-        request = InferenceRequest(
-            model=run.model,
-            gpu=run.gpu,
-            tensor_parallel=run.tensor_parallel,
-            pipeline_parallel=run.pipeline_parallel,
-            expert_parallel=run.expert_parallel,
-            engine=run.engine,
-            precision=run.precision,
-            kv_precision=run.kv_precision,
-            batch_size=run.batch_size,
-            prompt_tokens=run.prompt_tokens or 0,
-            output_tokens=run.output_tokens or 0,
-            serving=run.serving,
-        )
+        request = run.request()
         return request_deployment(request)
     except InputError as error:
         remedy = "correct or drop the run"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Final
 
-from llmco2.records.request import UNKNOWN
+from llmco2.records.request import UNKNOWN, InferenceRequest
 
 RUN_SCHEMA_VERSION: Final = 1
 
@@ -90,6 +90,26 @@ class MeasuredRun:
     def n_gpus(self) -> int:
         """GPUs in use."""
         return max(self.tensor_parallel, self.expert_parallel) * self.pipeline_parallel * self.data_parallel
+
+    def request(self) -> InferenceRequest:
+        """Return the request that was measured.
+
+        Raises RequestError where the run does not know its prompt or output tokens.
+        """
+        return InferenceRequest(
+            model=self.model,
+            gpu=self.gpu,
+            tensor_parallel=self.tensor_parallel,
+            pipeline_parallel=self.pipeline_parallel,
+            expert_parallel=self.expert_parallel,
+            engine=self.engine,
+            precision=self.precision,
+            kv_precision=self.kv_precision,
+            batch_size=self.batch_size,
+            prompt_tokens=self.prompt_tokens or 0,
+            output_tokens=self.output_tokens or 0,
+            serving=self.serving,
+        )
 
 
 RUN_COLUMNS: Final = tuple(field.name for field in fields(MeasuredRun))

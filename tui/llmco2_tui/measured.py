@@ -214,20 +214,7 @@ def entries_of_run(run: MeasuredRun, t_s: float) -> list[MeasuredPhase]:
     """Return what one row of a campaign measured, as one batch; nothing for a failed row."""
     if run.status != "ok" or not run.prompt_tokens or not run.output_tokens:
         return []
-    request = InferenceRequest(
-        model=run.model,
-        gpu=run.gpu,
-        tensor_parallel=run.tensor_parallel,
-        pipeline_parallel=run.pipeline_parallel,
-        expert_parallel=run.expert_parallel,
-        engine=run.engine,
-        precision=run.precision,
-        kv_precision=run.kv_precision,
-        batch_size=run.batch_size,
-        prompt_tokens=run.prompt_tokens,
-        output_tokens=run.output_tokens,
-        serving=run.serving,
-    )
+    request = run.request()
     prefill_s = run.ttft_s
     decode_s = None if run.latency_s is None or prefill_s is None else max(0.0, run.latency_s - prefill_s)
     parts = ((PREFILL, run.prefill_energy_j, prefill_s), (DECODE, run.decode_energy_j, decode_s))
