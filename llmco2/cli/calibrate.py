@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         runs = [replace(one, gpu=args.gpu) for one in runs]
     checkpoint = load_checkpoint(args.checkpoint)
     result = fit_calibrations(runs, checkpoint)
-    write_calibration(output, result, checkpoint.name)
+    write_calibration(output, result, checkpoint)
     _print(result, sys.stdout)
     for line in _remarks(result):
         print(f"llmco2: {line}", file=sys.stderr)

@@ -199,4 +199,17 @@ def _answer_table(
     else:
         requests_file.write_answers(answers, target)
     print(requests_file.summary(answers, source, target), file=sys.stderr)
+    _warn_of_other_checkpoint(overrides)
     return 0
+
+
+def _warn_of_other_checkpoint(overrides: Mapping[str, Any]) -> None:
+    """Say once of a table what a single answer says in its notes."""
+    from llmco2.predictor.calibration import calibration_mismatch  # noqa: PLC0415 - numpy
+    from llmco2.predictor.checkpoint import load_checkpoint  # noqa: PLC0415
+
+    if "calibration" not in overrides:
+        return
+    warning = calibration_mismatch(overrides["calibration"], load_checkpoint(overrides.get("checkpoint")))
+    if warning:
+        print(f"llmco2: warning: {warning}", file=sys.stderr)

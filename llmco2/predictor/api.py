@@ -102,7 +102,7 @@ def predict(
     )
     deployment = request_deployment(request)
     numbers = load_checkpoint(checkpoint)
-    fitted = load_calibration(calibration, deployment.gpu_id, deployment.engine)
+    fitted = load_calibration(calibration, deployment.gpu_id, deployment.engine, numbers)
     one = np.ones(1)
     sizes = SizeColumns(
         deployment=np.zeros(1, dtype=np.intp),

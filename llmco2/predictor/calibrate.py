@@ -147,8 +147,10 @@ def fit_log_factors(runs: CalibrationRuns) -> Array:
     return point
 
 
-def write_calibration(path: Path, result: CalibrationResult, checkpoint: str) -> None:
+def write_calibration(path: Path, result: CalibrationResult, checkpoint: Checkpoint) -> None:
     """Write what ``llmco2 predict --calibration`` reads; the file appears whole or not at all.
+
+    ``checkpoint`` is the one that the factors were fitted on; its hash goes into the file.
 
     Raises InputError where it cannot be written.
     """
@@ -156,7 +158,8 @@ def write_calibration(path: Path, result: CalibrationResult, checkpoint: str) ->
         {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "checkpoint": checkpoint,
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": checkpoint.sha256,
             "entries": [_entry(fitted) for fitted in result.fitted],
         },
         indent=1,

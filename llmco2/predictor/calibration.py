@@ -1,7 +1,8 @@
 """A calibration: physical factors fitted to a few runs of one's own, applied to one board and engine.
 
 Invariant: a calibration multiplies coefficients and narrows or widens intervals; it never replaces the
-model, and applies only to the board and engine it was fitted on.
+model, and applies only to the board and engine it was fitted on. Factors belong to the checkpoint they were fitted
+on, so a file names it and an answer from another says so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from llmco2.errors import FileFormatError, explain
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
-from llmco2.predictor.checkpoint import FileVersion, file_version
+from llmco2.predictor.checkpoint import Checkpoint, FileVersion, file_version
 
 FORMAT: Final = "llmco2-calibration"
 FORMAT_VERSION: Final = 1
@@ -33,20 +34,55 @@ class Calibration:
 _NONE: Final = Calibration()
 
 
-def load_calibration(path: str | None, gpu_id: str, engine: str) -> Calibration:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """What a calibration file holds."""
+
+    entries: dict[tuple[str, str], Calibration]  # by board and engine
+    elsewhere: Calibration  # for all others: no effect, and a note that says so
+    mismatch: str  # a warning where it was fitted on another checkpoint than the one that answers; else empty
+
+
+def load_calibration(
+    path: str | None, gpu_id: str, engine: str, checkpoint: Checkpoint | None = None
+) -> Calibration:
     """Return the calibration for a board and engine; one without effect where there is none for them.
+
+    Args:
+        path: the file; none is no calibration.
+        gpu_id: catalog name of the board.
+        engine: catalog name of the engine.
+        checkpoint: the one that answers; the notes say so where the factors were fitted on another.
 
     Raises FileFormatError, one line, for a missing, damaged or foreign file.
     """
     if path is None:
         return _NONE
-    entries, elsewhere = _load(str(path), file_version(Path(path)))
-    return entries.get((gpu_id, engine), elsewhere)
+    answering = None if checkpoint is None else (checkpoint.name, checkpoint.sha256)
+    file = _load(str(path), file_version(Path(path)), answering)
+    return file.entries.get((gpu_id, engine), file.elsewhere)
+
+
+def calibration_mismatch(path: str, checkpoint: Checkpoint) -> str:
+    """Return a warning, one line, where the file was fitted on another checkpoint; else nothing.
+
+    Raises FileFormatError, one line, for a missing, damaged or foreign file.
+    """
+    return _load(str(path), file_version(Path(path)), (checkpoint.name, checkpoint.sha256)).mismatch
+
+
+def _mismatch(path: str, fitted_on: str | None, answering: tuple[str, str] | None) -> str:
+    if fitted_on is None or answering is None or fitted_on == answering[1]:
+        return ""
+    return (
+        f"{Path(path).name} was fitted on another checkpoint ({fitted_on[:12]}) than {answering[0]} "
+        f"({answering[1][:12]}): calibrate again"
+    )
 
 
 @lru_cache(maxsize=8)
-def _load(path: str, _version: FileVersion) -> tuple[dict[tuple[str, str], Calibration], Calibration]:
-    """Return the calibrations by board and engine, and the one for all others, which only says so."""
+def _load(path: str, _version: FileVersion, answering: tuple[str, str] | None) -> _File:
+    """Return what the file holds for the checkpoint that answers (name, hash); one object an entry."""
     what, remedy = f"{path} is no calibration", "write one with llmco2 calibrate"
     try:
         text: Any = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -61,14 +97,20 @@ def _load(path: str, _version: FileVersion) -> tuple[dict[tuple[str, str], Calib
     entries = text.get("entries")
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise FileFormatError(explain(what, expected="a list of entries", remedy=remedy))
+    fitted_on = text.get("checkpoint_sha256")
+    if not isinstance(fitted_on, str | None):
+        raise FileFormatError(explain(what, expected="a hash as checkpoint_sha256", remedy=remedy))
+    mismatch = _mismatch(path, fitted_on, answering)
     table = {
-        (str(entry.get("gpu")), str(entry.get("engine"))): _entry(entry, what, remedy) for entry in entries
+        (str(entry.get("gpu")), str(entry.get("engine"))): _entry(entry, mismatch, what, remedy)
+        for entry in entries
     }
     fitted = ", ".join(f"{gpu} under {engine}" for gpu, engine in table)
-    return table, Calibration(notes=(f"the calibration is for {fitted}, so it was not used",))
+    elsewhere = Calibration(notes=(f"the calibration is for {fitted}, so it was not used",))
+    return _File(entries=table, elsewhere=elsewhere, mismatch=mismatch)
 
 
-def _entry(entry: dict[str, Any], what: str, remedy: str) -> Calibration:
+def _entry(entry: dict[str, Any], mismatch: str, what: str, remedy: str) -> Calibration:
     known = {*SLOT_COEFFICIENTS, *PHASE_COEFFICIENTS}
     for key in ("gpu", "engine"):
         if not isinstance(entry.get(key), str):
@@ -87,5 +129,5 @@ def _entry(entry: dict[str, Any], what: str, remedy: str) -> Calibration:
     return Calibration(
         scales={name: float(value) for name, value in scales.items()},
         width_scale=float(entry.get("width_scale", 1.0)),
-        notes=(f"calibrated with {runs} runs of this board and engine",),
+        notes=(f"calibrated with {runs} runs of this board and engine", *filter(None, [mismatch])),
     )

@@ -55,6 +55,11 @@ class Checkpoint:
     domain: dict[str, Any]
     metadata: dict[str, Any]  # recipe, data hashes, metrics
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the arrays: what tells one fit from another of the same name."""
+        return str(self.metadata["sha256"])
+
 
 def save_checkpoint(path: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, Any]) -> None:
     """Write ``path`` (``.json``) and the arrays beside it (``.npz``); ``metadata`` has the required keys."""

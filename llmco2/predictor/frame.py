@@ -54,7 +54,7 @@ def answer_frame(
     resolve_factors(next(iter(load_gpus())), **carbon)  # a bad factor is the call's error, not the rows'
     table = read_request_table(requests)
     deployments, which = _deployments(table)
-    deployed = _deployed(deployments, calibration, carbon)
+    deployed = _deployed(deployments, calibration, numbers, carbon)
     answers: dict[str, NDArray[Any]] = {name: np.full(len(requests), np.nan) for name in ANSWER_COLUMNS[:-2]}
     answers["notes"] = np.full(len(requests), "", dtype=object)
     answers["error"] = table.errors
@@ -124,7 +124,7 @@ def _deployment(
 
 
 def _deployed(
-    deployments: list[Deployment], calibration: str | None, carbon: dict[str, Any]
+    deployments: list[Deployment], calibration: str | None, checkpoint: Checkpoint, carbon: dict[str, Any]
 ) -> list[_Deployed]:
     factors: dict[tuple[str, float, float], CarbonFactors] = {}
     found = []
@@ -133,7 +133,7 @@ def _deployed(
         key = (gpu.gpu_id, gpu.memory_bytes, gpu.tdp_w)
         if key not in factors:
             factors[key] = deployment_factors(deployment, **carbon)
-        fitted = load_calibration(calibration, deployment.gpu_id, deployment.engine)
+        fitted = load_calibration(calibration, deployment.gpu_id, deployment.engine, checkpoint)
         found.append(_Deployed(deployment=deployment, calibration=fitted, factors=factors[key]))
     return found
 

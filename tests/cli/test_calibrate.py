@@ -72,6 +72,27 @@ def test_runs_in_factors_out_and_predict_takes_them(
     assert fitted.notes[-1] == "calibrated with 10 runs of this board and engine"
 
 
+def test_a_calibration_of_another_checkpoint_is_warned_of_in_one_line(
+    tmp_path: Path, llmco2: Callable[..., Any]
+) -> None:
+    write_runs(measured(4), tmp_path / "runs.jsonl")
+    output, table = tmp_path / "c.json", tmp_path / "requests.csv"
+    llmco2("calibrate", str(tmp_path / "runs.jsonl"), "--output", str(output))
+    table.write_text(f"model,gpu,engine\n{MODELS[0]},H100-SXM5-80GB,vllm\n{MODELS[1]},L40S,vllm\n")
+    arguments = ("predict", "--requests", str(table), "--calibration", str(output))
+    assert "warning" not in llmco2(*arguments).err
+    written = json.loads(output.read_text())
+    output.write_text(json.dumps({**written, "checkpoint_sha256": "0" * 64}))
+    warned = llmco2(*arguments)
+    (line,) = [line for line in warned.err.splitlines() if "warning" in line]
+    assert line.startswith("llmco2: warning: c.json was fitted on another checkpoint (000000000000) than")
+    assert warned.out.count("calibrate again") == 1  # in the notes of the one row that it applies to
+    one = llmco2("predict", MODELS[0], "--gpu", "H100-SXM5-80GB", "--engine", "vllm",
+                 "--calibration", str(output))  # fmt: skip
+    assert "fitted on another checkpoint" in one.out
+    assert "warning" not in one.err
+
+
 def test_a_board_of_ones_own_by_its_datasheet(tmp_path: Path, llmco2: Callable[..., Any]) -> None:
     sheet = tmp_path / "board.json"
     figures = {"gpu_id": "MyGPU", "memory_gib": 96, "memory_bandwidth_gb_per_s": 2000, "tdp_w": 400}

@@ -257,7 +257,7 @@ def test_what_is_written_moves_the_prediction_to_the_runs(
     runs = synthetic_runs(checkpoint, 30)
     result = fit_calibrations(runs, checkpoint)
     target = tmp_path / "my_gpu.json"
-    write_calibration(target, result, checkpoint.name)
+    write_calibration(target, result, checkpoint)
     assert load_calibration(str(target), GPU, ENGINE).scales == pytest.approx(
         result.fitted[0].scales, abs=1e-6
     )
@@ -295,7 +295,7 @@ def test_a_failed_write_leaves_the_older_file_and_no_other(checkpoint: Checkpoin
     result = fit_calibrations(synthetic_runs(checkpoint, 3), checkpoint)
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(InputError, match=r"cannot write .*folder\.json"):
-        write_calibration(tmp_path / "folder.json", result, "x")
+        write_calibration(tmp_path / "folder.json", result, checkpoint)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         "folder.json",
         "formula.json",
@@ -322,7 +322,7 @@ def test_a_board_known_by_its_datasheet_alone_is_calibrated(
     )
     result = fit_calibrations(synthetic_runs(checkpoint, 12, gpu=str(sheet)), checkpoint)
     assert [fitted.gpu_id for fitted in result.fitted] == ["MyGPU-96GB"]
-    write_calibration(tmp_path / "c.json", result, checkpoint.name)
+    write_calibration(tmp_path / "c.json", result, checkpoint)
     answer = predict(
         model=MODELS[0],
         gpu=str(sheet),

@@ -11,7 +11,8 @@ import pytest
 
 from llmco2.errors import FileFormatError
 from llmco2.predictor.api import predict, predict_frame
-from llmco2.predictor.calibration import load_calibration
+from llmco2.predictor.calibration import calibration_mismatch, load_calibration
+from llmco2.predictor.checkpoint import load_checkpoint
 
 FITTED: dict[str, Any] = {
     "gpu": "H100-SXM5-80GB",
@@ -139,3 +140,33 @@ def test_another_version_and_a_missing_file_are_refused(tmp_path: Path) -> None:
         )
     with pytest.raises(FileFormatError, match=r"none\.json is no calibration: got .*No such file"):
         load_calibration(str(tmp_path / "none.json"), "H100-SXM5-80GB", "vllm")
+
+
+def test_another_checkpoint_than_the_one_it_was_fitted_on_is_named_in_one_line(
+    tmp_path: Path, random_checkpoint_path: Path
+) -> None:
+    own = load_checkpoint(str(random_checkpoint_path))
+    fitted_on = write(tmp_path / "own.json", [FITTED], checkpoint_sha256=own.sha256)
+    other = write(tmp_path / "other.json", [FITTED], checkpoint_sha256="0" * 64)
+    given: dict[str, Any] = {**REQUEST, "checkpoint": str(random_checkpoint_path)}
+    plain = predict(**given, calibration=str(fitted_on))
+    warned = predict(**given, calibration=str(other))
+    assert warned.total == plain.total  # said, not refused: the factors may still be of use
+    warning = (
+        "other.json was fitted on another checkpoint (000000000000) than random "
+        f"({own.sha256[:12]}): calibrate again"
+    )
+    assert warned.notes == (*plain.notes, warning)
+    assert calibration_mismatch(str(other), own) == warning
+    assert calibration_mismatch(str(fitted_on), own) == ""
+    # A file that does not name its checkpoint is used as it is.
+    assert calibration_mismatch(str(write(tmp_path / "old.json", [FITTED])), own) == ""
+    with pytest.raises(FileFormatError, match="expected a hash as checkpoint_sha256"):
+        calibration_mismatch(str(write(tmp_path / "bad.json", [FITTED], checkpoint_sha256=7)), own)
+
+
+def test_rows_share_one_calibration_object_so_that_a_table_is_answered_in_few_chunks(tmp_path: Path) -> None:
+    path = str(write(tmp_path / "c.json", [FITTED], checkpoint_sha256="0" * 64))
+    shipped = load_checkpoint(None)
+    found = [load_calibration(path, "H100-SXM5-80GB", "vllm", shipped) for _ in range(2)]
+    assert found[0] is found[1]
