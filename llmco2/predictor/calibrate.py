@@ -113,7 +113,7 @@ def fit_calibrations(runs: Sequence[MeasuredRun], checkpoint: Checkpoint) -> Cal
                 remedy="measure more with llmco2 measure",
             )
         )
-    fitted = tuple(_fit_group(gpu_id, engine, group) for (gpu_id, engine), group in enough.items())
+    fitted = tuple(calibrate_group(gpu_id, engine, group) for (gpu_id, engine), group in enough.items())
     return CalibrationResult(fitted=fitted, too_few=too_few, unusable=unusable)
 
 
@@ -195,7 +195,8 @@ def width_scale(ratios: Array, low: Array, high: Array) -> float:
     return float(np.clip(wanted, max(NARROWEST, 1.0 - _NARROWING_PER_RUN * n), WIDEST))
 
 
-def _fit_group(gpu_id: str, engine: str, runs: CalibrationRuns) -> FittedCalibration:
+def calibrate_group(gpu_id: str, engine: str, runs: CalibrationRuns) -> FittedCalibration:
+    """Fit one board and engine from at least three runs, and judge the factors on runs held back."""
     before, after = log_ratios(runs, {}), _held_back(runs)
     held_out = HeldOut(
         energy_before_percent=_mape(primary(before[:, :N_ENERGIES])),

@@ -61,7 +61,7 @@ def calibration_runs(
     A run is usable if it succeeded, knows its sizes and a label, and is one batch on one replica. Raises
     InputError, with the run's name, for one that cannot be.
     """
-    usable = [run for run in runs if _is_usable(run)]
+    usable = [run for run in runs if is_usable(run)]
     groups: dict[tuple[str, str], list[tuple[MeasuredRun, Deployment]]] = {}
     for run in usable:
         deployment = _deployment(run)
@@ -104,7 +104,8 @@ def primary(ratios: Array) -> Array:
     return chosen
 
 
-def _is_usable(run: MeasuredRun) -> bool:
+def is_usable(run: MeasuredRun) -> bool:
+    """Return whether a run can calibrate: it succeeded, knows its sizes and a label, and is one batch."""
     whole = run.status == "ok" and run.data_parallel == 1 and run.shape_mix is None
     sized = bool(run.prompt_tokens) and bool(run.output_tokens)
     return whole and sized and bool(np.isfinite(_labels(run)).any())
