@@ -52,6 +52,10 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             module="llmco2_tui.cli", help="watch GPU energy live, predicted and measured side by side"
         ),
         "train": Command(module="llmco2.cli.train", help="fit, validate or test a predictor"),
+        "evaluate": Command(
+            module="llmco2.cli.evaluate",
+            help="judge the predictor and its rivals on groups left out of the fit",
+        ),
         "models": Command(module="llmco2.cli.catalogs", help="list the known models"),
         "gpus": Command(module="llmco2.cli.catalogs", help="list the known GPUs"),
         "zones": Command(module="llmco2.cli.catalogs", help="list the known grid zones and cloud regions"),

@@ -1,0 +1,136 @@
+"""``llmco2 evaluate``: rebuild every accuracy table from measured runs.
+
+Invariant: stopped at any moment, the same command goes on with the fits that are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from llmco2.cli.arguments import whole
+from llmco2.errors import InputError, explain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+_DEFAULT_OUTPUT: Final = "benchmarks/results"
+_DEFAULT_SEEDS: Final = 5
+_MOST_SEEDS: Final = 100
+_MIN_WIDTH: Final = 80
+_EXAMPLES: Final = """examples:
+  llmco2 evaluate --runs public_runs/
+  llmco2 evaluate --runs my_runs.csv --folds "board H100" --methods formula,"what ships" --seeds 1 --output trial
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``llmco2 evaluate``."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="judge the predictor and its rivals on groups left out of the fit",
+        usage="llmco2 evaluate --runs PATH [options]",
+        description="Fit the predictor and its rivals with a model family, a board, both, a deployment or a request\n"
+        "left out, group by group and seed by seed; write tables and pictures of their errors. Finished fits are\n"
+        "kept in the output folder (evaluation.jsonl), so a stopped command goes on where it was.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--runs", metavar="PATH", required=True, help="measured runs: a table, or a folder of public sources"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FOLDER",
+        default=_DEFAULT_OUTPUT,
+        help=f"where tables and pictures go (default: {_DEFAULT_OUTPUT})",
+    )
+    parser.add_argument("--methods", metavar="A,B", help="only these methods, by their names in the tables")
+    parser.add_argument(
+        "--folds",
+        metavar="TEXT",
+        default="",
+        help="only groups whose name contains this, such as 'board' or 'qwen'",
+    )
+    parser.add_argument(
+        "--seeds",
+        metavar="N",
+        type=whole,
+        default=_DEFAULT_SEEDS,
+        help=f"fits of each (default: {_DEFAULT_SEEDS})",
+    )
+    parser.add_argument("--jobs", metavar="N", type=whole, help="processes (default: one a core)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge, write and show; return the exit code."""
+    _check_number("--seeds", args.seeds, _MOST_SEEDS)
+    n_jobs = _cores() if args.jobs is None else args.jobs
+    _check_number("--jobs", n_jobs, 1024)
+    output = Path(args.output)
+    if output.exists() and not output.is_dir():
+        raise InputError(explain("--output is no folder", got=output))
+    if not Path(args.runs).exists():
+        raise InputError(
+            explain("no such runs", got=args.runs, expected="a run table or a folder of sources")
+        )
+    from rich.console import Console  # noqa: PLC0415 - after the arguments are known
+
+    from llmco2.evaluation.registry import check_extra  # noqa: PLC0415
+
+    check_extra()
+    from llmco2.evaluation.evaluate import EvaluationOptions, evaluate  # noqa: PLC0415 - torch
+
+    logging.getLogger("llmco2").setLevel(
+        logging.ERROR
+    )  # what was dropped on import is said by other commands
+    options = EvaluationOptions(
+        runs=args.runs,
+        output=output,
+        methods=args.methods,
+        folds=args.folds,
+        seeds=args.seeds,
+        workers=n_jobs,
+    )
+    cases = evaluate(options, Console(stderr=True))
+    _print(cases, Console(highlight=False))
+    print(f"llmco2: tables and pictures written to {output}", file=sys.stderr)
+    return 0
+
+
+def _check_number(option: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise InputError(explain(f"bad {option}", got=value, expected=f"1 to {most}"))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _print(cases: pd.DataFrame, console: Console) -> None:
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from llmco2.evaluation.tables import difference, figure, with_interval  # noqa: PLC0415
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("left out", no_wrap=True)
+    table.add_column("method", overflow="fold")
+    for name in ("MAPE, % [95 %]", "EBA10", "bias", "to the formula"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for _, row in cases.sort_values(["case", "mape_percent"]).iterrows():
+        table.add_row(
+            row["case"],
+            row["method"],
+            with_interval(row["mape_percent"], row["mape_low_percent"], row["mape_high_percent"]),
+            figure(row["eba10_percent"]),
+            figure(row["bias_percent"]),
+            difference(row),
+        )
+    console.width = max(console.width, _MIN_WIDTH)
+    console.print(table)

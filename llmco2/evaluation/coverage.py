@@ -1,0 +1,100 @@
+"""How often an interval holds what was measured, where it was calibrated on other groups.
+
+Invariant: a fold's interval comes from the other folds of the same newness alone, by the release's own rule, so that
+no fold vouches for itself. Requests and deployments left out share one interval, as in what ships.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmco2.evaluation.breakdowns import methods_of
+from llmco2.evaluation.evidence import FoldEvidence
+from llmco2.evaluation.figures import Interval, group_errors
+from llmco2.predictor.intervals import Newness
+from llmco2.training.heldout import Fold
+from llmco2.training.release import calibrated_intervals
+
+Array = NDArray[np.float64]
+_NOWHERE: Final = np.zeros(0, dtype=np.intp)
+
+
+def interval_table(evidence: Sequence[FoldEvidence]) -> pd.DataFrame:
+    """Return coverage and half-width of 90 % intervals of energy, per case and method.
+
+    Coverage is a mean over folds, and over rows; the half-width is a share of the predicted energy. Cases with a
+    single fold have nothing to be calibrated on and are left out.
+    """
+    rows: list[dict[str, Any]] = []
+    for method in methods_of(evidence):
+        own = [one for one in evidence if method in one.errors]
+        energies = [group_errors(one.errors[method]) for one in own]
+        judged = [fold_coverage(place, [one.fold for one in own], energies) for place in range(len(own))]
+        for case in dict.fromkeys(one.case for one in own):
+            found = [
+                (*figures, len(one.rows))
+                for one, figures in zip(own, judged, strict=True)
+                if one.case == case and np.isfinite(figures[0])
+            ]
+            if found:
+                inside, width, count = (np.array(column, dtype=float) for column in zip(*found, strict=True))
+                rows.append(
+                    {
+                        "case": case,
+                        "method": method,
+                        "folds": len(found),
+                        "rows": int(count.sum()),
+                        "coverage_percent": 100.0 * float(inside.mean()),
+                        "coverage_of_rows_percent": 100.0 * float((inside * count).sum() / count.sum()),
+                        "worst_fold_percent": 100.0 * float(inside.min()),
+                        "half_width_percent": 100.0 * float(width.mean()),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def fold_coverage(place: int, folds: Sequence[Fold], energies: Sequence[Array]) -> tuple[float, float]:
+    """Return the share of a fold's rows inside the others' interval, and its half-width over the prediction.
+
+    Both are means over seeds, NaN where no other fold has the same newness or nothing was predicted.
+
+    Args:
+        place: of the fold among ``folds``.
+        folds: of any newness.
+        energies: log errors of each fold's energies, ``(n_seeds, n_rows)`` each.
+    """
+    others = [i for i, fold in enumerate(folds) if fold.case is folds[place].case and i != place]
+    shares, widths = [], []
+    for seed, errors in enumerate(energies[place]):
+        known = errors[np.isfinite(errors)]
+        ends = _calibrated_ends([(folds[i], _of_seed(energies[i], seed)) for i in others])
+        if ends is None or not len(known):
+            return float("nan"), float("nan")
+        shares.append(np.mean((-known >= ends.low) & (-known <= ends.high)))
+        widths.append((np.exp(ends.high) - np.exp(ends.low)) / 2.0)
+    return float(np.mean(shares)), float(np.mean(widths))
+
+
+def _of_seed(energies: Array, seed: int) -> Array:
+    errors = energies[min(seed, len(energies) - 1)]
+    known: Array = errors[np.isfinite(errors)]
+    return known
+
+
+def _calibrated_ends(judged: Sequence[tuple[Fold, Array]]) -> Interval | None:
+    """Return the ends of ``log(measured / predicted)`` by the release's rule, from folds of one newness."""
+    known = [(fold, errors, errors) for fold, errors in judged if len(errors)]
+    if not known:
+        return None
+    case = known[0][0].case
+    for absent in Newness:  # the rule calibrates every newness at once
+        if absent is not case:
+            empty = Fold(name=absent.value, case=absent, train=_NOWHERE, test=_NOWHERE)
+            known.append((empty, np.zeros(1), np.zeros(1)))
+    ends = calibrated_intervals(known)["cases"][case.value]
+    return Interval(low=float(ends["low"]), high=float(ends["high"]))

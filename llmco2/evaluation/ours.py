@@ -1,0 +1,162 @@
+"""The project's own model as contenders: what ships, the formula, the graph network unleashed, and trees.
+
+Invariant: fits are the release's own (``llmco2.training.heldout.fit_rows``). Where the release would not fit the
+graph network, because it is gated off there, what ships comes from the formula's fit, which takes a quarter of the
+time.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from llmco2.data.module import EnergyDataModule, Index
+from llmco2.data.tensors import IS_ENERGY, energy_known
+from llmco2.evaluation.method import Contender, LabelErrors, label_errors
+from llmco2.networks.batch import DeploymentBatch
+from llmco2.networks.coefficients import CoefficientNetwork
+from llmco2.training.heldout import Fold, energy_log_errors, fit_rows
+from llmco2.training.loss import predicted_labels
+
+SHIPS: Final = "what ships"
+FORMULA: Final = "formula"
+OPEN_GATE: Final = "graph net (gate open)"
+RESIDUAL_TREES: Final = "trees on residual"
+RAW_TREES: Final = "raw trees"
+
+_ENERGY_COLUMNS: Final = [i for i, energy in enumerate(IS_ENERGY) if energy]
+_TOTAL_FIRST: Final = (2, 0, 1)  # places among the energies: total, prefill, decode
+_TREES: Final = {"max_iter": 300, "learning_rate": 0.06, "max_leaf_nodes": 15, "l2_regularization": 1.0}
+_BASIS_COLUMNS: Final = ("compute_s", "weight_s", "activation_s", "kv_s", "network_s", "launches")
+_SMALLEST: Final = 1e-9
+
+
+class OpenGateNetwork(CoefficientNetwork):
+    """A fitted network whose graph part also corrects boards and families that were never measured."""
+
+    @classmethod
+    def of(cls, network: CoefficientNetwork) -> OpenGateNetwork:
+        """Return a view of a fitted network that shares its weights; the network itself stays gated."""
+        opened = copy.copy(network)
+        opened.__class__ = cls
+        if not isinstance(opened, OpenGateNetwork):
+            raise TypeError(f"expected a coefficient network, got {type(network).__name__}")
+        return opened
+
+    def _corrections(self, batch: DeploymentBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        # The gate reads these indices and nothing else of the graph part does; the formula has its own batch.
+        known = replace(batch, gpu=batch.gpu.clamp_min(1), family=batch.family.clamp_min(1))
+        return super()._corrections(known)
+
+
+@torch.no_grad()
+def network_errors(network: CoefficientNetwork, data: EnergyDataModule, rows: Index) -> LabelErrors:
+    """Return the log errors of every label of these rows, ``(n_rows, N_LABELS)``."""
+    data.use_vocabulary(network.vocabulary)
+    batch = data.take(rows)
+    predicted = predicted_labels(network(batch.graphs), batch)
+    return label_errors(predicted.double().numpy(), data, rows)
+
+
+def judge_formula(data: EnergyDataModule, fold: Fold, seed: int) -> dict[str, LabelErrors]:
+    """Return the errors of the fitted formula, of trees beside it, and of what ships where that is the formula."""
+    network = fit_rows(data, fold.train, fold.name, graph=False, seed=seed)
+    errors = {FORMULA: network_errors(network, data, fold.test)}
+    if not fold.needs_graph:
+        errors[SHIPS] = errors[FORMULA]
+    known: Index = fold.train[energy_known(data.tensors)[fold.train]]
+    features, weight = tree_features(data), data.tensors.weight.numpy()[known]
+    residual = _boosted_trees(seed).fit(
+        features[known], -energy_log_errors(network, data, known), sample_weight=weight
+    )
+    shift = residual.predict(features[fold.test])
+    errors[RESIDUAL_TREES] = _energies_only(errors[FORMULA] + shift[:, None])
+    target = measured_log_energy(data)
+    raw = _boosted_trees(seed).fit(features[known], target[known], sample_weight=weight)
+    raw_errors = raw.predict(features[fold.test]) - target[fold.test]
+    errors[RAW_TREES] = _as_one_energy(raw_errors, errors[FORMULA])
+    return errors
+
+
+def judge_graph(data: EnergyDataModule, fold: Fold, seed: int) -> dict[str, LabelErrors]:
+    """Return the errors of the graph network with its gate open, and of what ships where it answers."""
+    network = fit_rows(data, fold.train, fold.name, graph=True, seed=seed)
+    errors = {OPEN_GATE: network_errors(OpenGateNetwork.of(network), data, fold.test)}
+    if fold.needs_graph:
+        errors[SHIPS] = network_errors(network, data, fold.test)
+    return errors
+
+
+def measured_log_energy(data: EnergyDataModule) -> NDArray[np.float64]:
+    """Return the mean log of the energies that each run knows, NaN where it knows none, ``(n_runs,)``."""
+    table = data.tensors.labels[:, _ENERGY_COLUMNS].double().log().numpy()
+    known = ~np.isnan(table)
+    total = np.where(known, table, 0.0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+
+
+def tree_features(data: EnergyDataModule) -> NDArray[np.float64]:
+    """Return what trees may read: roofline seconds by resource and phase, sizes, parallelism, board, engine."""
+    columns = []
+    for basis in data.tensors.bases:
+        for name in _BASIS_COLUMNS:
+            columns.append(np.log(getattr(basis, name).sum(1).double().numpy() + _SMALLEST))
+        columns.append(np.log1p(basis.steps.double().numpy()))
+    prefill, frame = data.tensors.bases[0], data.frame
+    columns += [np.log(frame["batch_size"].to_numpy(dtype=float)), np.log(prefill.n_gpus.double().numpy())]
+    columns.append(prefill.tdp_w.double().numpy())
+    for name in ("engine", "precision", "gpu"):
+        columns.append(pd.factorize(frame[name], sort=True)[0].astype(float))
+    return np.stack(columns, axis=1)
+
+
+def _boosted_trees(seed: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 - an extra
+
+    return HistGradientBoostingRegressor(**_TREES, random_state=seed)
+
+
+def _energies_only(errors: LabelErrors) -> LabelErrors:
+    return np.where(np.array(IS_ENERGY), errors, np.nan)
+
+
+def _as_one_energy(row_errors: NDArray[np.float64], known: LabelErrors) -> LabelErrors:
+    """Return each row's error under one energy that it knows, the total where it can be."""
+    errors = np.full(known.shape, np.nan)
+    order = [_ENERGY_COLUMNS[i] for i in _TOTAL_FIRST]
+    first = np.array(order)[np.argmax(~np.isnan(known[:, order]), axis=1)]
+    errors[np.arange(len(errors)), first] = row_errors
+    return errors
+
+
+def _formula_methods(fold: Fold) -> tuple[str, ...]:
+    own = (FORMULA, RESIDUAL_TREES, RAW_TREES)
+    return own if fold.needs_graph else (SHIPS, *own)
+
+
+def _graph_methods(fold: Fold) -> tuple[str, ...]:
+    return (SHIPS, OPEN_GATE) if fold.needs_graph else (OPEN_GATE,)
+
+
+FORMULA_FAMILY: Final = Contender(
+    names=(SHIPS, FORMULA, RESIDUAL_TREES, RAW_TREES),
+    judge=judge_formula,
+    seeded=True,
+    about="The physical readout with fitted constants, which is also what ships where board or family are new; "
+    "gradient-boosted trees (scikit-learn) on its residual, and on the logarithm of energy itself.",
+    names_on=_formula_methods,
+)
+GRAPH_FAMILY: Final = Contender(
+    names=(SHIPS, OPEN_GATE),
+    judge=judge_graph,
+    seeded=True,
+    about="The formula corrected by a graph network over the kernels: gated to measured engines, boards and families "
+    "as it ships, and with the gate open for new boards and families.",
+    names_on=_graph_methods,
+)
