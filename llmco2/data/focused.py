@@ -265,6 +265,10 @@ class NeighbourSearch:
         drawn.append(self._take(self._uniform(max(1, round(n_near * share / max(1.0 - share, share))))))
         return np.concatenate(drawn)
 
+    def fill(self, n: int) -> Index:
+        """Return ``n`` rows drawn uniformly over what is left, for a round whose surroundings are used up."""
+        return self._take(self._uniform(n))
+
     def _around(self, row: np.intp) -> Index:
         distance = np.abs(self._points - self._points[row]).max(axis=1)
         near = np.flatnonzero(~self._taken & (distance <= self._plan.radius))
