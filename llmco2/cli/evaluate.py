@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _DEFAULT_OUTPUT: Final = "benchmarks/results"
+_COMMITTED: Final = "benchmarks/results/splits.csv"
 _DEFAULT_SEEDS: Final = 5
 _MOST_SEEDS: Final = 100
 _MIN_WIDTH: Final = 80
@@ -64,6 +65,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=_DEFAULT_SEEDS,
         help=f"fits of each (default: {_DEFAULT_SEEDS})",
     )
+    parser.add_argument(
+        "--splits",
+        metavar="FILE",
+        help=f"the list of groups and their rows to compare with (default: {_COMMITTED}, where it is)",
+    )
     parser.add_argument("--jobs", metavar="N", type=whole, help="processes (default: one a core)")
 
 
@@ -79,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             explain("no such runs", got=args.runs, expected="a run table or a folder of sources")
         )
+    splits = _committed_splits(args.splits)
     from rich.console import Console  # noqa: PLC0415 - after the arguments are known
 
     from llmco2.evaluation.registry import check_extra  # noqa: PLC0415
@@ -96,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         folds=args.folds,
         seeds=args.seeds,
         workers=n_jobs,
+        splits=splits,
     )
     cases = evaluate(options, Console(stderr=True))
     _print(cases, Console(highlight=False))
@@ -106,6 +114,16 @@ def run(args: argparse.Namespace) -> int:
 def _check_number(option: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
         raise InputError(explain(f"bad {option}", got=value, expected=f"1 to {most}"))
+
+
+def _committed_splits(name: str | None) -> Path | None:
+    """Return the list to compare with: the one that was named, or the checkout's own where it is."""
+    path = Path(_COMMITTED if name is None else name)
+    if path.is_file():
+        return path
+    if name is None:
+        return None
+    raise InputError(explain("no such list of groups", got=name, expected="a splits.csv of llmco2 evaluate"))
 
 
 def _cores() -> int:

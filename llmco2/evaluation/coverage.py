@@ -21,6 +21,10 @@ from llmco2.training.heldout import Fold
 from llmco2.training.release import calibrated_intervals
 
 Array = NDArray[np.float64]
+_COLUMNS: Final = (
+    "case", "method", "folds", "rows", "coverage_percent", "coverage_of_rows_percent", "worst_fold_percent",
+    "half_width_percent",
+)  # fmt: skip
 _NOWHERE: Final = np.zeros(0, dtype=np.intp)
 
 
@@ -42,20 +46,8 @@ def interval_table(evidence: Sequence[FoldEvidence]) -> pd.DataFrame:
                 if one.case == case and np.isfinite(figures[0])
             ]
             if found:
-                inside, width, count = (np.array(column, dtype=float) for column in zip(*found, strict=True))
-                rows.append(
-                    {
-                        "case": case,
-                        "method": method,
-                        "folds": len(found),
-                        "rows": int(count.sum()),
-                        "coverage_percent": 100.0 * float(inside.mean()),
-                        "coverage_of_rows_percent": 100.0 * float((inside * count).sum() / count.sum()),
-                        "worst_fold_percent": 100.0 * float(inside.min()),
-                        "half_width_percent": 100.0 * float(width.mean()),
-                    }
-                )
-    return pd.DataFrame(rows)
+                rows.append(dict(zip(_COLUMNS, (case, method, *_case_figures(found)), strict=True)))
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
 def fold_coverage(place: int, folds: Sequence[Fold], energies: Sequence[Array]) -> tuple[float, float]:
@@ -78,6 +70,14 @@ def fold_coverage(place: int, folds: Sequence[Fold], energies: Sequence[Array]) 
         shares.append(np.mean((-known >= ends.low) & (-known <= ends.high)))
         widths.append((np.exp(ends.high) - np.exp(ends.low)) / 2.0)
     return float(np.mean(shares)), float(np.mean(widths))
+
+
+def _case_figures(found: Sequence[tuple[float, float, int]]) -> tuple[float, ...]:
+    """Return folds, rows, coverage of folds, of rows and of the worst fold, and half-width; the last four percent."""
+    inside, width, count = (np.array(column, dtype=float) for column in zip(*found, strict=True))
+    of_rows = float((inside * count).sum() / count.sum())
+    shares = (float(inside.mean()), of_rows, float(inside.min()), float(width.mean()))
+    return len(found), int(count.sum()), *(100.0 * share for share in shares)
 
 
 def _of_seed(energies: Array, seed: int) -> Array:

@@ -49,6 +49,7 @@ class EvaluationOptions:
     folds: str = ""  # only folds whose name contains this
     seeds: int = 5
     workers: int = 1  # processes; 0 works in this one
+    splits: Path | None = None  # the committed list of folds; None for the one in the output folder
     load: LoadContenders = contenders
 
 
@@ -71,7 +72,10 @@ def evaluate(options: EvaluationOptions, console: Console) -> pd.DataFrame:
         )
     options.output.mkdir(parents=True, exist_ok=True)
     splits = {row.fold: row for row in split_rows(data, every)}
-    states = _checked_splits(options.output / SPLITS_FILE, splits, console)
+    committed = options.output / SPLITS_FILE if options.splits is None else options.splits
+    states = _checked_splits(committed, splits, console)
+    if committed.resolve() != (options.output / SPLITS_FILE).resolve():
+        write_splits(options.output / SPLITS_FILE, list(splits.values()))
     jobs = planned_jobs(chosen, splits, rivals, methods, options.seeds)
     sha256 = data_hash(data.frame)
     with ResultsFile(options.output / RESULTS_FILE, sha256) as results:
@@ -86,7 +90,7 @@ def evaluate(options: EvaluationOptions, console: Console) -> pd.DataFrame:
     report = Report(
         tables=tables,
         splits={fold.name: states[fold.name] for fold in chosen},
-        splits_file=SPLITS_FILE,
+        splits_file=str(committed),
         about=_about(options, data, sha256, len(jobs), selection),
         methods={", ".join(one.names): one.about for one in rivals if set(one.names) & set(methods)},
         pictures=draw_pictures(options.output, evidence, tables, facts),

@@ -50,11 +50,8 @@ def reachable_modules(start: str) -> frozenset[str]:
 
 @cache
 def _imported(name: str) -> tuple[str, ...]:
-    path = _source(name)
-    if path is None:
-        return ()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return tuple(found for node in ast.walk(tree) for found in _names(node) if _source(found) is not None)
+    named = {found for node in ast.walk(_tree(name)) for found in _names(node)}
+    return tuple(sorted(found for found in named if _source(found) is not None))
 
 
 def _names(node: ast.AST) -> Iterator[str]:
@@ -79,11 +76,14 @@ def _source(name: str) -> Path | None:
 
 
 @cache
-def _module_digest(name: str) -> str:
+def _tree(name: str) -> ast.Module:
     path = _source(name)
-    if path is None:
-        return ""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return ast.parse("" if path is None else path.read_text(encoding="utf-8"))
+
+
+@cache
+def _module_digest(name: str) -> str:
+    tree = _tree(name)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
             ast.get_docstring(node, clean=False) is not None

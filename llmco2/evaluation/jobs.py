@@ -5,6 +5,7 @@ Invariant: a job whose result is on file for the same rows, seed and code is not
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -113,6 +114,8 @@ def run_jobs(
 def start_worker(runs: str | None, load: LoadContenders) -> Callable[[Job], dict[str, object]]:
     """Read the data once, and return the function that does a job and gives its errors by run id."""
     torch.set_num_threads(1)
+    for name in ("llmco2", "lightning.pytorch", "lightning.fabric"):  # the parent has said it, once
+        logging.getLogger(name).setLevel(logging.ERROR)
     data = EnergyDataModule(runs=runs, split=SplitOptions(kind="none"))
     data.setup()
     by_name = {fold.name: fold for fold in folds(data)}

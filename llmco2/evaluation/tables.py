@@ -109,9 +109,7 @@ def _cases(table: pd.DataFrame) -> str:
     parts = []
     for case in table["case"].unique().tolist():
         own = table[table["case"] == case].sort_values("mape_percent")
-        parts.append(
-            f"## Left out: {CASE_TITLES[case]} ({own['folds'].max()} groups, {own['rows'].max()} runs)\n"
-        )
+        parts.append(f"## Left out: {CASE_TITLES[case]} ({_counted(own)})\n")
         header = [
             "method",
             "MAPE [95 %]",
@@ -142,6 +140,11 @@ def _cases(table: pd.DataFrame) -> str:
             )
         )
     return "\n".join(parts)
+
+
+def _counted(own: pd.DataFrame) -> str:
+    n_folds, n_rows = int(own["folds"].max()), int(own["rows"].max())
+    return f"{n_folds} group{'s' * (n_folds > 1)}, {n_rows:,} runs"
 
 
 def _folds(table: pd.DataFrame, splits: Mapping[str, str]) -> str:
