@@ -54,9 +54,10 @@ wheel: dev ## build the wheel into dist/
 
 check: lint types imports test ## everything a change must pass
 
-evaluate: dev ## compare it with the formula and with trees on groups left out; RUNS=FOLDER
+evaluate: RUNS ?= $(wildcard ../shared/data)
+evaluate: dev ## rebuild every accuracy table, on groups left out of the fit; RUNS=FOLDER
 	@test -n "$(RUNS)" || { echo "name the folder of measured runs: make evaluate RUNS=FOLDER" >&2; exit 2; }
-	$(BIN)/python benchmarks/accuracy.py --runs $(RUNS) $(ARGS)
+	$(BIN)/llmco2 evaluate --runs $(RUNS) $(ARGS)
 
 bench: dev ## measure cold start and bulk throughput
 	$(BIN)/python benchmarks/cold_start.py

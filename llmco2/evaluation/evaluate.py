@@ -90,7 +90,7 @@ def evaluate(options: EvaluationOptions, console: Console) -> pd.DataFrame:
     report = Report(
         tables=tables,
         splits={fold.name: states[fold.name] for fold in chosen},
-        splits_file=str(committed),
+        splits_file=committed.name,
         about=_about(options, data, sha256, len(jobs), selection),
         methods={", ".join(one.names): one.about for one in rivals if set(one.names) & set(methods)},
         pictures=draw_pictures(options.output, evidence, tables, facts),
