@@ -10,7 +10,7 @@ import pandas as pd
 
 from llmco2.evaluation.mean_interval import mean_interval
 
-_COLOURS: Final = {"uniform": "#7f7f7f", "focused": "#1f6fb4", "paper": "#d1820a"}
+_COLOURS: Final = {"uniform": "#7f7f7f", "focused": "#1f6fb4", "half focused": "#7b3fa0", "paper": "#d1820a"}
 _GROUPS: Final = {
     "head": "head: dense half of the workload",
     "tail": "tail: rare half",
