@@ -36,7 +36,7 @@ from llmco2.evaluation.splits_file import (
     write_splits,
 )
 from llmco2.evaluation.tables import Report, write_report
-from llmco2.training.heldout import folds
+from llmco2.training.heldout import Fold, folds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +65,7 @@ def evaluate(options: EvaluationOptions, console: Console) -> pd.DataFrame:
     data = EnergyDataModule(runs=options.runs, split=SplitOptions(kind="none"))
     data.setup()
     every = list(folds(data))
-    chosen = [fold for fold in every if options.folds.casefold() in fold.name.casefold()]
-    if not chosen:
-        raise InputError(
-            explain("no such fold", got=repr(options.folds), expected=", ".join(fold.name for fold in every))
-        )
+    chosen = _chosen_folds(every, options.folds)
     options.output.mkdir(parents=True, exist_ok=True)
     splits = {row.fold: row for row in split_rows(data, every)}
     committed = options.output / SPLITS_FILE if options.splits is None else options.splits
@@ -83,8 +79,7 @@ def evaluate(options: EvaluationOptions, console: Console) -> pd.DataFrame:
             jobs, results, runs=options.runs, load=options.load, n_workers=options.workers, console=console
         )
         evidence = gathered(data, chosen, jobs, results.finished, methods)
-    judged = np.unique(np.concatenate([fold.test for fold in every]))
-    facts = row_facts(data, judged)
+    facts = row_facts(data, np.unique(np.concatenate([fold.test for fold in every])))
     tables = all_tables(evidence, facts)
     selection = _selection(options, len(chosen), len(every), methods, len(method_names(rivals)))
     report = Report(
@@ -97,6 +92,14 @@ def evaluate(options: EvaluationOptions, console: Console) -> pd.DataFrame:
     )
     write_report(options.output, report)
     return tables["cases"]
+
+
+def _chosen_folds(every: Sequence[Fold], text: str) -> list[Fold]:
+    chosen = [fold for fold in every if text.casefold() in fold.name.casefold()]
+    if not chosen:
+        known = ", ".join(fold.name for fold in every) or "none: the runs have no groups to leave out"
+        raise InputError(explain("no such group of runs", got=repr(text), expected=known))
+    return chosen
 
 
 def all_tables(evidence: Sequence[FoldEvidence], facts: RowFacts) -> dict[str, pd.DataFrame]:

@@ -1,13 +1,15 @@
 """Worker processes that die with their parent.
 
-Invariant: a worker holds the only other end of its pipe, so it ends as soon as the parent is gone, however that
-died; an interrupt from the keyboard reaches the parent alone, which ends its workers.
+Invariant: a worker watches its parent and ends with it, however that died and whatever the worker was doing; an
+interrupt from the keyboard reaches the parent alone, which ends its workers.
 """
 
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -103,12 +105,19 @@ def _here(jobs: Sequence[Any], work: Work) -> Iterator[Outcome]:
 
 def _serve(pipe: Connection, start: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     work, failure = _attempt(lambda ready: start(*ready), arguments)
-    # Without its parent there is no use of a worker.
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             job = pipe.recv()
             pipe.send((None, failure) if failure else _attempt(work, job))
+
+
+def _end_with_parent() -> None:
+    parent = mp.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)  # in the middle of a job: nobody waits for it
 
 
 def _attempt(work: Work, job: Any) -> tuple[Any, str]:

@@ -39,8 +39,6 @@ def contenders() -> tuple[Contender, ...]:
     check_extra()
     found = [FORMULA_FAMILY, GRAPH_FAMILY]
     for name in BASELINES:
-        if find_spec(f"{_PACKAGE}.{name}") is None:
-            continue
         module = import_module(f"{_PACKAGE}.{name}")
         found += module.CONTENDERS if hasattr(module, "CONTENDERS") else [module.CONTENDER]
     return tuple(found)

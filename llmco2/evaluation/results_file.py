@@ -6,6 +6,7 @@ The first line names the data, and results of other data are refused, never mixe
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -50,12 +51,13 @@ class ResultsFile:
         """Open or begin the file; what is on it already is in ``self.finished``.
 
         Raises:
-            InputError: the file holds results of other data.
+            InputError: the file holds results of other data, or another process writes to it.
             FileFormatError: the file is something else, or damaged before its last line.
         """
         self.path = path
         self._stream: BinaryIO = path.open("a+b")
         try:
+            _lock(path, self._stream)
             whole = _cut_torn_line(self._stream)
             lines = whole.decode("utf-8").splitlines()
             if not lines:
@@ -98,6 +100,15 @@ class ResultsFile:
 def rounded(errors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the errors as the file keeps them, so that a resumed run and a straight one agree to the bit."""
     return np.round(errors, _DIGITS)
+
+
+def _lock(path: Path, stream: BinaryIO) -> None:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            explain(f"another evaluation writes to {path}", remedy="wait for it or name another --output")
+        ) from None
 
 
 def _cut_torn_line(stream: BinaryIO) -> bytes:

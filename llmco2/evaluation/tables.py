@@ -148,19 +148,26 @@ def _counted(own: pd.DataFrame) -> str:
 
 
 def _folds(table: pd.DataFrame, splits: Mapping[str, str]) -> str:
-    """Return MAPE of every method on every group; intervals of single groups are in the CSV."""
-    methods = table["method"].unique().tolist()
-    wide = table.pivot(index="fold", columns="method", values="mape_percent")
-    rows = [
-        [
-            str(fold),
-            str(n_rows),
-            splits.get(str(fold), _DASH),
-            *(figure(wide.loc[fold, name]) for name in methods),
-        ]
-        for fold, n_rows in table.drop_duplicates("fold")[["fold", "rows"]].itertuples(index=False)
-    ]
-    return "## Every group, MAPE\n\n" + markdown_table(["left out", "runs", "rows as", *methods], rows)
+    """Return MAPE on every group of what ships, of the formula and of the best method; all others are in the CSV."""
+    shown = [name for name in (SHIPS, FORMULA) if name in set(table["method"])]
+    rows = []
+    for fold, own in table.groupby("fold", sort=False):
+        errors = {
+            row["method"]: with_interval(
+                row["mape_percent"], row["mape_low_percent"], row["mape_high_percent"]
+            )
+            for _, row in own.iterrows()
+        }
+        cells = [errors.get(name, _DASH) for name in shown]
+        best = own.sort_values("mape_percent").iloc[0]
+        state = splits.get(str(fold), _DASH)
+        rows.append(
+            [str(fold), str(best["method"]), state, str(best["rows"]), figure(best["mape_percent"]), *cells]
+        )
+    header = ["left out", "best method", "rows as", "runs", "its MAPE", *(f"{name} [95 %]" for name in shown)]
+    return "## Every group\n\nMAPE with the interval of its runs and seeds.\n\n" + markdown_table(
+        header, rows, n_text=3
+    )
 
 
 def _labels(table: pd.DataFrame) -> str:

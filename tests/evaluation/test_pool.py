@@ -74,6 +74,16 @@ def test_workers_end_when_their_parent_is_interrupted(script: Path) -> None:
     assert gone(worker)
 
 
+def test_a_working_worker_ends_when_its_parent_is_killed_outright(script: Path) -> None:
+    parent = begun(script, "1", "a", "hang")
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    (worker,) = (int(path.name.removeprefix("worker-")) for path in script.parent.glob("worker-*"))
+    parent.kill()
+    parent.communicate(timeout=30)
+    assert gone(worker)
+
+
 def test_an_idle_worker_ends_when_its_parent_is_killed_outright(script: Path) -> None:
     code = SCRIPT.replace("for outcome in", "import time\n    for outcome in").replace(
         "flush=True)", "flush=True)\n        time.sleep(60)"

@@ -63,6 +63,13 @@ def test_results_of_other_data_are_refused_in_one_line_and_kept(tmp_path: Path) 
     assert path.read_bytes() == before
 
 
+def test_two_evaluations_do_not_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with ResultsFile(path, "d" * 64), pytest.raises(InputError, match="another evaluation writes"):
+        ResultsFile(path, "d" * 64)
+    written(path, 1)
+
+
 @pytest.mark.parametrize("content", [b"hello\n", b"[1]\n", b'{"format":"other"}\n'])
 def test_foreign_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "r.jsonl"
