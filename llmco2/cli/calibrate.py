@@ -117,9 +117,9 @@ def _change(before: float, after: float) -> str:
 
 def _remarks(result: CalibrationResult) -> list[str]:
     lines = [
-        f"{_name(fitted)}: factors did not help on held-back runs, so only the interval's width is used"
+        f"{_name(fitted)}: the fit did harm on held-back runs, so only the interval's width is used"
         for fitted in result.fitted
-        if not fitted.held_out.helped
+        if not fitted.held_out.is_used
     ]
     for (gpu_id, engine), n in result.too_few.items():
         lines.append(f"{gpu_id} under {engine}: left out, {n} usable runs are too few")

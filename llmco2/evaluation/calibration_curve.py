@@ -41,6 +41,7 @@ from llmco2.predictor.calibration_runs import (
 )
 from llmco2.predictor.checkpoint import Checkpoint, load_checkpoint
 from llmco2.predictor.intervals import Newness
+from llmco2.predictor.residual import Residual
 from llmco2.training.domain import training_domain
 from llmco2.training.export import export_checkpoint, validation_intervals
 from llmco2.training.heldout import Fold, fit_rows, folds
@@ -96,9 +97,11 @@ def draw_runs(models: Names, drawing: str, seed: int) -> Draw | None:
     return Draw(calibrating=calibrating.astype(np.intp), judged=judged.astype(np.intp))
 
 
-def energy_log_ratios(runs: CalibrationRuns, scales: dict[str, float]) -> Array:
+def energy_log_ratios(
+    runs: CalibrationRuns, scales: dict[str, float], residual: Residual | None = None
+) -> Array:
     """Return ``log(measured / predicted)`` of each run's energy, ``(n_runs,)``, NaN where it knows none."""
-    return primary(log_ratios(runs, scales)[:, :N_ENERGIES])
+    return primary(log_ratios(runs, scales, residual)[:, :N_ENERGIES])
 
 
 def mape_percent(ratios: Array) -> float:
@@ -119,7 +122,8 @@ def draw_errors(board: BoardRuns, draw: Draw, n: int) -> dict[str, float]:
     errors["median scale"] = mape_percent(judged - np.nanmedian(energy_log_ratios(used, {})))
     if n >= LEAST_RUNS:
         fitted = calibrate_group(board.gpu_id, board.engine, used)
-        errors["calibrate"] = mape_percent(energy_log_ratios(board.runs.take(draw.judged), fitted.scales))
+        after = energy_log_ratios(board.runs.take(draw.judged), fitted.scales, fitted.residual)
+        errors["calibrate"] = mape_percent(after)
     return errors
 
 

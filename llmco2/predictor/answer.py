@@ -19,6 +19,7 @@ from llmco2.predictor.columns import PhaseColumns, PredictionColumns, SizeColumn
 from llmco2.predictor.domain import deployment_notes, size_note, size_outside
 from llmco2.predictor.fit import memory_verdicts
 from llmco2.predictor.intervals import LogQuantiles, log_quantiles
+from llmco2.predictor.residual import Residual
 from llmco2.units import BYTES_PER_GIB
 
 
@@ -55,10 +56,11 @@ def answer_requests(
     sizes: SizeColumns,
     *,
     scales: dict[str, float] | None = None,
+    residual: Residual | None = None,
     width_scale: float = 1.0,
 ) -> Answer:
-    """Return the answers; ``scales`` and ``width_scale`` come from a calibration."""
-    prediction = predict_columns(checkpoint, deployments, sizes, scales)
+    """Return the answers; ``scales``, ``residual`` and ``width_scale`` come from a calibration."""
+    prediction = predict_columns(checkpoint, deployments, sizes, scales, residual)
     ends = log_quantiles(checkpoint.intervals, checkpoint.domain, deployments, sizes.deployment)
     ends = LogQuantiles(low=ends.low * width_scale, high=ends.high * width_scale)
     wider = LogQuantiles(

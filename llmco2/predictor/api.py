@@ -112,7 +112,12 @@ def predict(
         continuous=float(serving == "continuous") * one,
     )
     answer = answer_requests(
-        numbers, [deployment], sizes, scales=fitted.scales, width_scale=fitted.width_scale
+        numbers,
+        [deployment],
+        sizes,
+        scales=fitted.scales,
+        residual=fitted.residual,
+        width_scale=fitted.width_scale,
     )
     if answer.errors[0]:
         raise DoesNotFitError(answer.errors[0])

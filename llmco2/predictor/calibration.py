@@ -13,20 +13,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from llmco2.errors import FileFormatError, explain
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.predictor.checkpoint import Checkpoint, FileVersion, file_version
+from llmco2.predictor.residual import N_FEATURES, Residual
 
 FORMAT: Final = "llmco2-calibration"
 FORMAT_VERSION: Final = 1
 _SCALE_RANGE: Final = (0.05, 20.0)
+_MOST_POINTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Factors on coefficients by name, a factor on interval widths, and what to say about them."""
+    """Factors on coefficients by name, a correction of energies, a factor on interval widths, and what to say."""
 
     scales: dict[str, float] = field(default_factory=dict)
+    residual: Residual | None = None
     width_scale: float = 1.0
     notes: tuple[str, ...] = ()
 
@@ -128,6 +133,29 @@ def _entry(entry: dict[str, Any], mismatch: str, what: str, remedy: str) -> Cali
     runs = entry["n_runs"] if isinstance(entry.get("n_runs"), int) else "some"
     return Calibration(
         scales={name: float(value) for name, value in scales.items()},
+        residual=_residual(entry.get("residual"), what, remedy),
         width_scale=float(entry.get("width_scale", 1.0)),
         notes=(f"calibrated with {runs} runs of this board and engine", *filter(None, [mismatch])),
     )
+
+
+def _residual(value: Any, what: str, remedy: str) -> Residual | None:
+    if value is None:
+        return None
+    expected = f"a residual of points with {N_FEATURES} numbers and one weight each"
+    if not isinstance(value, dict):
+        raise FileFormatError(explain(what, got=f"residual {value!r:.40}", expected=expected, remedy=remedy))
+    try:
+        points = np.array(value.get("points"), dtype=np.float64)
+        weights = np.array(value.get("weights"), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FileFormatError(explain(what, got=str(error), expected=expected, remedy=remedy)) from error
+    shaped = points.ndim == 2 and points.shape == (weights.size, N_FEATURES) and weights.ndim == 1
+    if (
+        not shaped
+        or len(weights) > _MOST_POINTS
+        or not (np.isfinite(points).all() and np.isfinite(weights).all())
+    ):
+        got = f"shapes {points.shape} and {weights.shape}"
+        raise FileFormatError(explain(what, got=got, expected=expected, remedy=remedy))
+    return Residual(points=points, weights=weights)

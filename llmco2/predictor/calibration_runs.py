@@ -21,6 +21,7 @@ from llmco2.kernels.slots import PHASES, Phase
 from llmco2.predictor.checkpoint import Checkpoint
 from llmco2.predictor.intervals import LogQuantiles, log_quantiles
 from llmco2.predictor.network import PhaseCoefficients, coefficients
+from llmco2.predictor.residual import Residual, residual_features
 from llmco2.records.run import MeasuredRun
 
 Array = NDArray[np.float64]
@@ -41,6 +42,11 @@ class CalibrationRuns:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def features(self) -> Array:
+        """Where the runs lie for a residual, ``(n_runs, n_features)``."""
+        return residual_features(self.bases["prefill"], self.bases["decode"])
 
     def take(self, index: NDArray[np.intp]) -> CalibrationRuns:
         """Return the runs ``index``."""
@@ -73,8 +79,11 @@ def calibration_runs(
     return columns, len(runs) - len(usable)
 
 
-def log_ratios(runs: CalibrationRuns, scales: Mapping[str, float]) -> Array:
-    """Return ``log(measured / predicted)`` of every label, ``(n_runs, 6)``, NaN where not measured."""
+def log_ratios(runs: CalibrationRuns, scales: Mapping[str, float], residual: Residual | None = None) -> Array:
+    """Return ``log(measured / predicted)`` of every label, ``(n_runs, 6)``, NaN where not measured.
+
+    A residual corrects energies; where the corrected energy is beyond physics, a prediction stops at the bound.
+    """
     answers = {
         phase: phase_readout(np, runs.bases[phase], learned.slot, learned.phase)
         for phase, learned in ((phase, runs.learned[phase].scaled(scales)) for phase in PHASES)
@@ -94,6 +103,8 @@ def log_ratios(runs: CalibrationRuns, scales: Mapping[str, float]) -> Array:
         ]
     )
     ratios: Array = np.log(runs.labels / np.where(predicted > 0.0, predicted, np.nan))
+    if residual is not None:
+        ratios[:, :N_ENERGIES] -= residual.log_correction(runs.features)[:, None]
     return ratios
 
 

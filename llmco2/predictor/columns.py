@@ -6,7 +6,7 @@ one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from llmco2.kernels.memory import MemoryNeed, memory_need
 from llmco2.kernels.slots import PHASES
 from llmco2.predictor.checkpoint import Checkpoint
 from llmco2.predictor.network import PhaseCoefficients, coefficients
+from llmco2.predictor.residual import Residual, residual_features
 
 _LEAST_SLOT: Final = {name: np.float64(low) for name, (low, _, _) in SLOT_COEFFICIENTS.items()}
 _LEAST_PHASE: Final = {name: np.float64(low) for name, (low, _, _) in PHASE_COEFFICIENTS.items()}
@@ -75,10 +76,12 @@ def predict_columns(
     deployments: list[Deployment],
     sizes: SizeColumns,
     scales: dict[str, float] | None = None,
+    residual: Residual | None = None,
 ) -> PredictionColumns:
     """Return the predictions of all requests.
 
-    ``scales`` multiplies coefficients by name (a calibration); the physical ranges still hold.
+    ``scales`` multiplies coefficients by name and ``residual`` corrects energies (a calibration); the physical ranges
+    and bounds still hold.
     """
     unique = deployment_columns(deployments)
     learned = coefficients(checkpoint, deployments, unique)
@@ -91,16 +94,26 @@ def predict_columns(
         basis, _ = phase_basis(phase, rows, work)
         phases[phase] = _phase_columns(basis, learned[phase].take(sizes.deployment))
         bases[phase] = basis
+    power_limit_w = bases["decode"].power_limit_w * work.n_gpus
+    if residual is not None:
+        factor = np.exp(residual.log_correction(residual_features(bases["prefill"], bases["decode"])))
+        phases = {phase: _corrected(columns, factor, power_limit_w) for phase, columns in phases.items()}
     return PredictionColumns(
         prefill=phases["prefill"],
         decode=phases["decode"],
         steps=bases["decode"].steps,
         prefill_passes=bases["prefill"].steps,
-        power_limit_w=bases["decode"].power_limit_w * work.n_gpus,
+        power_limit_w=power_limit_w,
         n_gpus=work.n_gpus,
         memory=memory_need(rows.shape, work),
         memory_available_bytes=rows.device.memory_bytes,
     )
+
+
+def _corrected(columns: PhaseColumns, factor: Column, power_limit_w: Column) -> PhaseColumns:
+    """Return the phase with its energy times ``factor``, within what physics allows in its time."""
+    energy_j = np.clip(columns.energy_j * factor, columns.least_energy_j, power_limit_w * columns.time_s)
+    return replace(columns, energy_j=energy_j)
 
 
 def _phase_columns(basis: PhaseBasis, learned: PhaseCoefficients) -> PhaseColumns:

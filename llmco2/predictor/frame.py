@@ -170,7 +170,12 @@ def _answer_chunk(
     fitted = deployed[0].calibration
     deployments = [one.deployment for one in deployed]
     answer = answer_requests(
-        numbers, deployments, sizes, scales=fitted.scales, width_scale=fitted.width_scale
+        numbers,
+        deployments,
+        sizes,
+        scales=fitted.scales,
+        residual=fitted.residual,
+        width_scale=fitted.width_scale,
     )
     errors = np.array(answer.errors, dtype=object)
     failed = errors != ""

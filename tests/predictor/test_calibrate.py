@@ -172,7 +172,7 @@ def test_runs_that_agree_with_the_predictor_change_nothing(checkpoint: Checkpoin
         synthetic_runs(checkpoint, 6, factors=dict.fromkeys(FACTORS, 1.0)), checkpoint
     ).fitted
     assert list(fitted.factors.values()) == [1.0] * len(FACTORS)
-    assert not fitted.held_out.helped
+    assert not fitted.held_out.is_used
 
 
 def test_noise_alone_is_not_taken_for_a_board(checkpoint: Checkpoint) -> None:
@@ -271,6 +271,33 @@ def test_what_is_written_moves_the_prediction_to_the_runs(
     untouched = predict(**{**request, "gpu": "A100-SXM4-80GB"}, engine=ENGINE)
     assert elsewhere.total == untouched.total
     assert elsewhere.notes[-1] == f"the calibration is for {GPU} under {ENGINE}, so it was not used"
+
+
+def test_predict_answers_as_the_fit_was_judged(checkpoint: Checkpoint, path: Path, tmp_path: Path) -> None:
+    """Factors and residual come through the file whole: each run's own error is the same on both ways."""
+    rng = np.random.default_rng(4)
+    offset = {
+        name: float(np.exp(rng.normal(0.0, 0.3))) for name in MODELS
+    }  # what no factor of the board explains
+    runs = [
+        replace(run, energy_j=(run.energy_j or 0.0) * offset[run.model])
+        for run in synthetic_runs(checkpoint, 12, factors=TRUE)
+    ]
+    result = fit_calibrations(runs, checkpoint)
+    (fitted,) = result.fitted
+    assert fitted.residual is not None
+    write_calibration(tmp_path / "c.json", result, checkpoint)
+    (group,) = calibration_runs(runs, checkpoint)[0].values()
+    judged = log_ratios(group, fitted.scales, fitted.residual)[:, 0]
+    bare = log_ratios(group, fitted.scales)[:, 0]
+    assert np.abs(judged).mean() < 0.5 * np.abs(bare).mean()
+    for run, ratio in zip(runs, judged, strict=True):
+        answer = predict(
+            model=run.model, gpu=GPU, engine=ENGINE, precision="bf16", batch_size=run.batch_size,
+            prompt_tokens=run.prompt_tokens or 0.0, output_tokens=run.output_tokens or 0.0,
+            checkpoint=str(path), calibration=str(tmp_path / "c.json"),
+        )  # fmt: skip
+        assert np.log((run.energy_j or 0.0) / answer.total.energy_j) == pytest.approx(ratio, abs=2e-3)
 
 
 def energy_ratio(checkpoint: Checkpoint, request: dict[str, Any]) -> float:
