@@ -64,13 +64,15 @@ def forest_columns(data: EnergyDataModule, windows: Windows, names: Names) -> ND
     return np.column_stack([*listed, name_columns(data, rows, names)])
 
 
-def forest_table(data: EnergyDataModule, train: Index, rows: Index, seed: int) -> Table:
+def forest_table(
+    data: EnergyDataModule, train: Index, rows: Index, seed: int, n_trees: int = N_TREES
+) -> Table:
     """Return predicted energies of ``rows`` by a forest grown on ``train``."""
     from sklearn.ensemble import RandomForestRegressor  # noqa: PLC0415 - of the extra that evaluation asks for
 
     samples = energy_samples(data, train)
     names = trained_names(data, samples.windows.row)
-    forest = RandomForestRegressor(n_estimators=N_TREES, random_state=seed)
+    forest = RandomForestRegressor(n_estimators=n_trees, random_state=seed)
     forest.fit(forest_columns(data, samples.windows, names), samples.log_energy, sample_weight=samples.weight)
     return energy_table(forest.predict(forest_columns(data, all_windows(rows), names)))
 

@@ -34,7 +34,7 @@ from llmco2.training.heldout import Fold
 from llmco2.training.models import PaperModel
 from llmco2.training.module import EnergyModule
 
-FEW_STEPS: Final = FitPlan(steps=12)
+FEW_STEPS: Final = FitPlan(steps=8)
 WithLabels = Callable[[EnergyDataModule, NDArray[np.float64]], EnergyDataModule]
 
 
@@ -43,11 +43,11 @@ def without_roofline(data: EnergyDataModule, fold: Fold, seed: int) -> Table:
         assert isinstance(module.model, PaperModel)
         hide_roofline(module.model.network)
 
-    return paper.paper_table(data, fold.train, fold.test, fold.name, seed, change=change, epochs=3)
+    return paper.paper_table(data, fold.train, fold.test, fold.name, seed, change=change, epochs=2)
 
 
 def without_messages(data: EnergyDataModule, fold: Fold, seed: int) -> Table:
-    network, own = pooled_network(data, fold, seed, formula_steps=3, graph_steps=3)
+    network, own = pooled_network(data, fold, seed, formula_steps=2, graph_steps=2)
     errors = network_errors(OpenGateNetwork.of(network), own, fold.test)
     return np.exp(errors) * data.tensors.labels[fold.test].double().numpy()
 
@@ -71,7 +71,7 @@ FITTED: Final = {
     "single phase": lambda data, fold, seed: nine(data, fold, True),
 }
 SEEDED: Final = {
-    "DeepEn": lambda data, fold, seed: deepen.forest_table(data, fold.train, fold.test, seed),
+    "DeepEn": lambda data, fold, seed: deepen.forest_table(data, fold.train, fold.test, seed, n_trees=10),
     "NNLQP": lambda data, fold, seed: nnlqp.graph_table(data, fold.train, fold.test, seed, FEW_STEPS),
     "MLP": lambda data, fold, seed: mlp.network_table(
         data, fold.train, fold.test, seed, on_formula=False, plan=FEW_STEPS
@@ -80,7 +80,7 @@ SEEDED: Final = {
         data, fold.train, fold.test, seed, on_formula=True, plan=FEW_STEPS
     ),
     "paper": lambda data, fold, seed: paper.paper_table(
-        data, fold.train, fold.test, fold.name, seed, epochs=3
+        data, fold.train, fold.test, fold.name, seed, epochs=2
     ),
     "no roofline": without_roofline,
     "no messages": without_messages,
