@@ -55,7 +55,7 @@ RANDOM_ROWS: Final = "random rows"
 OTHER_MODELS: Final = "other models"
 DRAWINGS: Final = (RANDOM_ROWS, OTHER_MODELS)
 METHODS: Final = ("none", "median scale", "calibrate")
-FLOOR: Final = "a scale a model, in sample"  # what no factor on whole boards or models gets below
+FLOOR: Final = "a scale a model, in sample"  # only what a request asks could take it lower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +216,7 @@ def over_groups(errors: pd.DataFrame) -> dict[tuple[str, str, int], MeanInterval
 
 
 def markdown(errors: pd.DataFrame) -> str:
-    """Return one table a drawing: boards and engines by number of runs."""
+    """Return one table a drawing: boards and engines by number of runs; fewer than three do not calibrate."""
     means, parts = summary(errors), []
     counts = sorted(set(means["n_runs"]))
     for drawing in DRAWINGS:
@@ -233,8 +233,18 @@ def markdown(errors: pd.DataFrame) -> str:
                 continue
             cells = [_cell(shown[shown["n_runs"] == n]) for n in counts]
             scale = group[(group["method"] == "median scale") & (group["n_runs"] == 10)]
+            floor = group[group["method"] == FLOOR]
             parts.append(
-                _line([str(gpu), str(engine), str(group["judged_rows"].iloc[0]), *cells, _cell(scale)])
+                _line(
+                    [
+                        str(gpu),
+                        str(engine),
+                        str(group["judged_rows"].iloc[0]),
+                        *cells,
+                        _cell(scale),
+                        _cell(floor),
+                    ]
+                )
             )
         parts += _mean_lines(errors, drawing, counts)
     return "\n".join(parts)

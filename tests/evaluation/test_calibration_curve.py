@@ -133,5 +133,7 @@ def test_table_and_picture(board: BoardRuns, tmp_path: Path) -> None:
     text = markdown(errors)
     assert f"| {board.gpu_id} | {board.engine} |" in text
     assert "| mean, calibrate |" in text
+    tables = [line.count("|") for line in text.splitlines() if line.startswith("|")]
+    assert len(set(tables)) == 1  # every row has a cell for every column
     draw_calibration(summary(errors), over_groups(errors), tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
