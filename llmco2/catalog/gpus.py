@@ -135,6 +135,7 @@ def gpu_from_row(row: tables.Row, where: str) -> Gpu:
         memory_bytes=tables.number(row, "memory_gib", where, low=0.1) * BYTES_PER_GIB,
         memory_bandwidth_bytes_per_s=tables.number(row, "memory_bandwidth_gb_per_s", where, low=0.1)
         * BYTES_PER_GB,
+        memory_type=tables.optional_text(row, "memory_type"),
         l2_bytes=None if l2_mb is None else l2_mb * _BYTES_PER_MB,
         n_sms=None if n_sms is None else int(n_sms),
         interconnect_bytes_per_s=interconnect_gb_per_s * BYTES_PER_GB,

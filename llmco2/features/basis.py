@@ -33,6 +33,8 @@ def phase_basis(
         n_gpus=work.n_gpus,
         n_shards=work.tensor_parallel,
         tdp_w=tdp,
+        compute_w=deployments.device.compute_w,
+        memory_w=deployments.device.memory_w,
         power_limit_w=tdp if power_limit_w is None else np.minimum(tdp, power_limit_w),
     )
     return basis, times

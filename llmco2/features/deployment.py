@@ -25,6 +25,7 @@ from llmco2.catalog.precisions import (
     resolve_precision,
 )
 from llmco2.errors import RequestError, explain
+from llmco2.features.power_levels import power_levels
 from llmco2.kernels.columns import Column, ShapeColumns, WorkloadColumns, shape_columns
 from llmco2.kernels.roofline import DeviceColumns
 from llmco2.records.engines import resolve_engine
@@ -316,7 +317,7 @@ def _device_columns(deployments: Sequence[Deployment]) -> DeviceColumns:
 
 def _device_row(deployment: Deployment) -> tuple[float, ...]:
     gpu = deployment.gpu
-    peaks = gpu.peak_flops_per_s
+    peaks, levels = gpu.peak_flops_per_s, power_levels(gpu)
     matmul = compute_peak_flops_per_s(gpu, deployment.precision)
     wide = deployment.precision.activation_bytes_per_element > _SIXTEEN_BIT_BYTES
     vector = matmul if wide else peaks.get("bf16") or peaks.get("fp16") or peaks["fp32"]
@@ -332,5 +333,7 @@ def _device_row(deployment: Deployment) -> tuple[float, ...]:
         gpu.l2_bytes or GENERIC_L2_BYTES,
         float(gpu.n_sms or GENERIC_SMS),
         gpu.tdp_w,
+        levels.compute_w,
+        levels.memory_w,
         idle,
     )

@@ -6,7 +6,10 @@ request grows, because coefficients do not depend on its size and every term doe
 
     kernel time   t = (compute ⊕ memory) + network + launches·launch_s      ⊕: smooth maximum
     phase time    T = (Σ t ⊕ host time) ⊕ power-limited time                host time = steps·a + launches·b
-    energy        E = n_gpus·idle·T + shards·TDP·[active·Σ t + Σ compute_s·e_c + traffic_s·e_m + network_s·e_n]
+    energy        E = n_gpus·idle·T
+                      + shards·[TDP·(active·Σ t + Σ network_s·e_n) + W_c·Σ compute_s·e_c + W_m·Σ traffic_s·e_m]
+
+W_c and W_m are what compute and memory of the board's technology draw at peak rate (``power_levels``).
 
 Each resource's seconds (at peak rate) are multiplied by a factor ≥ 1. For products and weights that factor is an
 inverse efficiency, and dynamic energy is charged per second of work at peak rate, so that slowness costs static power
@@ -25,16 +28,17 @@ Array = Any  # numpy.ndarray or torch.Tensor
 
 # Coefficients of a slot and of a phase with the range physics allows them; initial values are priors, then fitted:
 # each name has its lowest, highest and initial value.
-# An inverse efficiency is time over the roofline time; energies are shares of TDP while a resource runs at peak.
+# An inverse efficiency is time over the roofline time; powers are shares of the reference power of compute and memory,
+# and of TDP for the network and for what flows whatever runs.
 SLOT_COEFFICIENTS: Final = {
     "compute": (1.0, 25.0, 1.6),
     "weight": (1.0, 12.0, 1.25),
     "activation": (1.0, 12.0, 2.0),
-    "kv": (1.0, 40.0, 1.6),
+    "kv": (1.0, 40.0, 1.3),
     "network": (1.0, 40.0, 2.5),
     "launch_s": (1e-7, 1e-4, 3e-6),
-    "compute_power": (0.03, 1.0, 0.45),
-    "memory_power": (0.03, 1.0, 0.40),
+    "compute_power": (0.05, 2.5, 0.5),
+    "memory_power": (0.1, 5.0, 1.0),
     "network_power": (0.01, 1.0, 0.15),
 }
 PHASE_COEFFICIENTS: Final = {
@@ -59,6 +63,8 @@ class PhaseBasis:
     n_gpus: Array
     n_shards: Array  # GPUs that work at the same time: n_gpus over pipeline stages
     tdp_w: Array
+    compute_w: Array  # reference powers: see llmco2.features.power_levels
+    memory_w: Array
     power_limit_w: Array
 
 
@@ -94,12 +100,11 @@ def kernel_times_s(xp: ModuleType, basis: PhaseBasis, slot: dict[str, Array]) ->
 def dynamic_energy_j(basis: PhaseBasis, slot: dict[str, Array]) -> Array:
     """Return the energy of switching on one GPU of each stage, J, ``(n_requests,)``."""
     traffic_s = basis.weight_s + slot["activation"] * basis.activation_s + slot["kv"] * basis.kv_s
-    seconds_of_tdp = (
-        slot["compute_power"] * basis.compute_s
-        + slot["memory_power"] * traffic_s
-        + slot["network_power"] * basis.network_s
+    return (
+        basis.compute_w * (slot["compute_power"] * basis.compute_s).sum(-1)
+        + basis.memory_w * (slot["memory_power"] * traffic_s).sum(-1)
+        + basis.tdp_w * (slot["network_power"] * basis.network_s).sum(-1)
     )
-    return basis.tdp_w * seconds_of_tdp.sum(-1)
 
 
 def phase_readout(

@@ -42,6 +42,8 @@ class DeviceColumns:
     l2_bytes: Column
     n_sms: Column
     tdp_w: Column
+    compute_w: Column  # reference power of compute at peak rate
+    memory_w: Column  # reference power of device memory at full bandwidth
     idle_power_w: Column
 
 

@@ -33,6 +33,8 @@ H100 = {
     "l2_bytes": 50e6,
     "n_sms": 132.0,
     "tdp_w": 700.0,
+    "compute_w": 763.0,
+    "memory_w": 224.0,
     "idle_power_w": 70.0,
 }
 LLAMA_70B = Architecture(

@@ -52,5 +52,7 @@ def two_kernels() -> PhaseBasis:
         n_gpus=np.array([2.0]),
         n_shards=np.array([2.0]),
         tdp_w=np.array([400.0]),
+        compute_w=np.array([300.0]),
+        memory_w=np.array([150.0]),
         power_limit_w=np.array([400.0]),
     )
