@@ -252,6 +252,7 @@ class EnergyDataModule(pl.LightningDataModule):
             precisions=tuple(sorted({*own.precisions, *kernel_names.precisions})),
             gpus=tuple(sorted({*own.gpus, *kernel_names.gpus})),
             families=own.families,
+            groups=own.groups,
         )
 
 

@@ -20,6 +20,7 @@ from llmco2.errors import InputError, RequestError, explain
 from llmco2.features.basis import phase_basis
 from llmco2.features.deployment import Deployment, deployment_columns, resolve_deployment
 from llmco2.features.descriptors import deployment_features
+from llmco2.features.groups import deployment_groups
 from llmco2.features.readout import PhaseBasis
 from llmco2.kernels.slots import PHASES
 from llmco2.networks.batch import DeploymentBatch, all_graphs
@@ -139,6 +140,7 @@ def vocabulary(deployments: tuple[Deployment, ...]) -> Vocabulary:
         precisions=tuple(sorted({d.precision.name for d in deployments})),
         gpus=tuple(sorted({d.gpu_id for d in deployments})),
         families=tuple(sorted({d.architecture.family for d in deployments})),
+        groups=tuple(sorted({group for d in deployments for group in deployment_groups(d)} - {""})),
     )
 
 
@@ -146,9 +148,13 @@ def deployment_batch(deployments: tuple[Deployment, ...], vocab: Vocabulary) -> 
     """Return the graphs of the deployments with their places in a vocabulary."""
 
     def places(kind: str, names: list[str]) -> Tensor:
-        return torch.tensor([vocab.index(kind, name) for name in names], dtype=torch.long)
+        index = {name: i + 1 for i, name in enumerate(getattr(vocab, kind))}
+        return torch.tensor([index.get(name, 0) for name in names], dtype=torch.long)
 
     columns = deployment_columns(deployments)
+    groups = [
+        places("groups", list(names)) for names in zip(*map(deployment_groups, deployments), strict=True)
+    ]
     return DeploymentBatch(
         graphs=Batch.from_data_list(all_graphs(columns)),
         features=torch.from_numpy(deployment_features(columns)),
@@ -157,6 +163,7 @@ def deployment_batch(deployments: tuple[Deployment, ...], vocab: Vocabulary) -> 
         precision=places("precisions", [d.precision.name for d in deployments]),
         gpu=places("gpus", [d.gpu_id for d in deployments]),
         family=places("families", [d.architecture.family for d in deployments]),
+        groups=torch.stack(groups, dim=1),
     )
 
 

@@ -38,7 +38,7 @@ _SMALLEST: Final = 1e-9
 
 
 class OpenGateNetwork(CoefficientNetwork):
-    """A fitted network whose graph part also corrects boards and families that were never measured."""
+    """A fitted network whose graph part also corrects deployments that were never measured."""
 
     @classmethod
     def of(cls, network: CoefficientNetwork) -> OpenGateNetwork:
@@ -50,9 +50,8 @@ class OpenGateNetwork(CoefficientNetwork):
         return opened
 
     def _corrections(self, batch: DeploymentBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        # The gate reads these indices and nothing else of the graph part does; the formula has its own batch.
-        known = replace(batch, gpu=batch.gpu.clamp_min(1), family=batch.family.clamp_min(1))
-        return super()._corrections(known)
+        # The gate reads the groups and nothing else of the graph part does; the formula has its own batch.
+        return super()._corrections(replace(batch, groups=batch.groups.clamp_min(1)))
 
 
 @torch.no_grad()

@@ -41,7 +41,8 @@ def case_of(fold: Fold) -> str:
 
     New requests and new deployments are both of known parts; their names tell them apart.
     """
-    return fold.name.rsplit(" ", 1)[0] if fold.case is Newness.KNOWN else fold.case.value.replace("_", " ")
+    known = fold.case in {Newness.MEASURED, Newness.KNOWN}
+    return fold.name.rsplit(" ", 1)[0] if known else fold.case.value.replace("_", " ")
 
 
 def split_rows(data: EnergyDataModule, folds: Iterable[Fold]) -> list[SplitRow]:

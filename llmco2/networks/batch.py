@@ -30,6 +30,7 @@ class DeploymentBatch:
     precision: Tensor  # (n_deployments,) index; 0 = unknown
     gpu: Tensor  # (n_deployments,) index; 0 = a board without measurements
     family: Tensor  # (n_deployments,) index; 0 = a model family without measurements
+    groups: Tensor  # (n_deployments, N_GROUP_KINDS) index; 0 = a group without measurements
 
 
 def phase_graph_data(graphs: PhaseGraphs) -> list[Data]:

@@ -1,10 +1,10 @@
 """The coefficient network: what hardware and engine make of each kernel, as bounded factors of the physical readout.
 
 A score of zero everywhere is the formula with its prior constants. Shrunken offsets per kernel kind, engine,
-precision, board and model family make it the fitted formula; a graph network over size-free descriptors of the
-kernels adds a bounded correction that is zero at the start, and zero for a deployment whose engine, board or model
-family was never measured: there the formula is what transfers. Coefficients never see a request's size, so
-predictions stay monotone in it.
+precision, board, model family and their groups make it the fitted formula; a graph network over size-free descriptors
+of the kernels adds a bounded correction that is zero at the start, and zero for a deployment that was never measured
+itself: there the formula is what transfers. Coefficients never see a request's size, so predictions stay monotone in
+it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv, global_mean_pool
 
 from llmco2.features.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
+from llmco2.features.groups import DEPLOYMENT_KIND
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 from llmco2.kernels.slots import KINDS, N_SLOTS, PHASES, SLOT_KINDS
 from llmco2.networks.batch import DeploymentBatch
@@ -25,7 +26,7 @@ from llmco2.networks.batch import DeploymentBatch
 N_SLOT_COEFFICIENTS: Final = len(SLOT_COEFFICIENTS)
 N_PHASE_COEFFICIENTS: Final = len(PHASE_COEFFICIENTS)
 _KIND_OF_SLOT: Final = [KINDS.index(kind) for kind in SLOT_KINDS.values()]
-# Which coefficients a board's power level and a family's step time move.
+N_LEVELS: Final = 3  # power, kernel time, host time
 _POWER_SLOT: Final = [name.endswith("_power") for name in SLOT_COEFFICIENTS]
 _POWER_PHASE: Final = [name.endswith("_power") for name in PHASE_COEFFICIENTS]
 _TIME_SLOT: Final = [not power for power in _POWER_SLOT]
@@ -40,9 +41,10 @@ class Vocabulary:
     precisions: tuple[str, ...]
     gpus: tuple[str, ...]
     families: tuple[str, ...]
+    groups: tuple[str, ...]  # of llmco2.features.groups
 
     def index(self, kind: str, name: str) -> int:
-        """Return the index of ``name`` among ``kind`` (engines, precisions, gpus, families); 0 if absent."""
+        """Return the index of ``name`` among ``kind`` (a field of this class); 0 if absent."""
         names: Sequence[str] = getattr(self, kind)
         return names.index(name) + 1 if name in names else 0
 
@@ -87,8 +89,10 @@ class CoefficientNetwork(nn.Module):
             torch.zeros(n_engines, N_DEPLOYMENT_FEATURES, N_PHASE_COEFFICIENTS)
         )
         self.precision_slot = nn.Parameter(torch.zeros(n_precisions, N_SLOT_COEFFICIENTS))
-        self.gpu_level = nn.Parameter(torch.zeros(len(vocabulary.gpus) + 1, 2))  # power, time
-        self.family_level = nn.Parameter(torch.zeros(len(vocabulary.families) + 1, 2))
+        # Levels move all of a deployment's powers, times of kernels, and times of the host.
+        self.gpu_level = nn.Parameter(torch.zeros(len(vocabulary.gpus) + 1, N_LEVELS))
+        self.family_level = nn.Parameter(torch.zeros(len(vocabulary.families) + 1, N_LEVELS))
+        self.group_level = nn.Parameter(torch.zeros(len(vocabulary.groups) + 1, N_LEVELS))
         for name in ("kind_of_slot", "power_slot", "time_slot", "power_phase", "time_phase", "is_attention"):
             self.register_buffer(name, torch.empty(0), persistent=False)
         self.kind_of_slot = torch.tensor(_KIND_OF_SLOT)
@@ -122,8 +126,9 @@ class CoefficientNetwork(nn.Module):
 
     def _formula_scores(self, batch: DeploymentBatch) -> tuple[Tensor, Tensor]:
         """Return scores ``(2, n_deployments, n_slots, n_slot)`` and ``(2, n_deployments, n_phase)``."""
-        levels = self.gpu_level[batch.gpu] + self.family_level[batch.family]  # (n_deployments, 2)
-        power, time = levels[:, :1], levels[:, 1:]
+        of_groups = self.group_level[batch.groups] * (batch.groups > 0)[:, :, None]  # zero where unmeasured
+        levels = self.gpu_level[batch.gpu] + self.family_level[batch.family] + of_groups.sum(dim=1)
+        power, time, host_time = levels[:, :1], levels[:, 1:2], levels[:, 2:]
         per_deployment = (
             self.engine_slot[batch.engine]
             + self.precision_slot[batch.precision]
@@ -142,7 +147,7 @@ class CoefficientNetwork(nn.Module):
         shared = (
             torch.einsum("df,dfc->dc", batch.features, host)
             + power * self.power_phase
-            + time * self.time_phase
+            + host_time * self.time_phase
         )
         phase = phase + shared[:, None, :]
         return slot.expand(len(PHASES), -1, -1, -1), phase.transpose(0, 1)
@@ -155,7 +160,7 @@ class CoefficientNetwork(nn.Module):
         for convolution in self.convolutions:
             hidden = hidden + torch.tanh(convolution(hidden, graphs.edge_index))
         pooled = global_mean_pool(hidden, graphs.batch, n_graphs)  # (n_graphs, hidden_dim)
-        limit = self.correction_limit * in_vocabulary(batch).repeat(len(PHASES))[:, None]  # (n_graphs, 1)
+        limit = self.correction_limit * is_measured(batch).repeat(len(PHASES))[:, None]  # (n_graphs, 1)
         both = torch.cat([hidden, pooled[graphs.batch]], dim=1)
         node = limit[graphs.batch] * torch.tanh(self.slot_head(both) / self.correction_limit)
         dense = node.new_zeros(n_graphs * N_SLOTS, N_SLOT_COEFFICIENTS)
@@ -164,9 +169,9 @@ class CoefficientNetwork(nn.Module):
         return dense.view(len(PHASES), n, N_SLOTS, -1), phase.view(len(PHASES), n, -1)
 
 
-def in_vocabulary(batch: DeploymentBatch) -> Tensor:
-    """Return 1 for deployments whose engine, board and family were all measured, else 0, ``(n_deployments,)``."""
-    return ((batch.engine > 0) & (batch.gpu > 0) & (batch.family > 0)).float()
+def is_measured(batch: DeploymentBatch) -> Tensor:
+    """Return 1 for deployments that were measured themselves, else 0, ``(n_deployments,)``."""
+    return (batch.groups[:, DEPLOYMENT_KIND] > 0).float()
 
 
 def _bounded(ranges: dict[str, tuple[float, float, float]], scores: Tensor) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ class Checkpoint:
     name: str
     arrays: dict[str, NDArray[np.float32]]
     network: dict[str, Any]  # hidden_dim, n_rounds, correction_limit, feature and coefficient names
-    vocabulary: dict[str, list[str]]  # engines, precisions, gpus, families
+    vocabulary: dict[str, list[str]]  # engines, precisions, gpus, families, groups
     intervals: dict[str, Any]
     domain: dict[str, Any]
     metadata: dict[str, Any]  # recipe, data hashes, metrics

@@ -17,9 +17,9 @@ from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.kernels.slots import KINDS, PHASES
 from llmco2.predictor.intervals import Newness
 
-_VOCABULARIES: Final = ("engines", "precisions", "gpus", "families")
+_VOCABULARIES: Final = ("engines", "precisions", "gpus", "families", "groups")
 _FACTORS: Final = ("unknown_engine_factor", "unknown_precision_factor", "phase_factor")
-_DOMAIN_NAMES: Final = ("gpus", "families", "engines", "precisions", "mechanisms")
+_DOMAIN_NAMES: Final = ("gpus", "families", "engines", "precisions", "mechanisms", "deployments")
 _DOMAIN_RANGES: Final = ("batch_size", "prompt_tokens", "output_tokens", "parameters", "n_gpus")
 _LARGEST_HIDDEN_DIM: Final = 4096
 _LARGEST_NUMBER: Final = 1e300
@@ -55,7 +55,7 @@ def array_shapes(
     network: Mapping[str, Any], vocabulary: Mapping[str, list[str]]
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape of every array the network reads."""
-    engines, precisions, gpus, families = (len(vocabulary[kind]) + 1 for kind in _VOCABULARIES)
+    engines, precisions, gpus, families, groups = (len(vocabulary[kind]) + 1 for kind in _VOCABULARIES)
     n_slot, n_phase, hidden = len(SLOT_COEFFICIENTS), len(PHASE_COEFFICIENTS), network["hidden_dim"]
     shapes: dict[str, tuple[int, ...]] = {
         "kind_slot": (len(KINDS), n_slot),
@@ -69,8 +69,9 @@ def array_shapes(
         "engine_feature_slot": (engines, N_DEPLOYMENT_FEATURES, n_slot),
         "engine_feature_phase": (engines, N_DEPLOYMENT_FEATURES, n_phase),
         "precision_slot": (precisions, n_slot),
-        "gpu_level": (gpus, 2),
-        "family_level": (families, 2),
+        "gpu_level": (gpus, 3),
+        "family_level": (families, 3),
+        "group_level": (groups, 3),
     }
     if not hidden:
         return shapes

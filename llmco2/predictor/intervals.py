@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmco2.features.deployment import Deployment
+from llmco2.features.groups import deployment_name
 from llmco2.kernels.columns import Column
 from llmco2.records.request import UNKNOWN
 
@@ -25,7 +26,8 @@ COVERAGE: Final = 0.90
 class Newness(StrEnum):
     """What of a deployment the training data lacks."""
 
-    KNOWN = "known"  # this family, board and engine were measured
+    MEASURED = "measured"  # nothing but the request: this very deployment was measured
+    KNOWN = "known"  # the deployment, of a board and a family that were measured
     NEW_MODEL = "new_model"
     NEW_GPU = "new_gpu"
     NEW_BOTH = "new_both"
@@ -45,7 +47,9 @@ def newness(domain: dict[str, Any], deployment: Deployment) -> Newness:
     new_gpu = deployment.gpu_id not in domain["gpus"]
     if new_model:
         return Newness.NEW_BOTH if new_gpu else Newness.NEW_MODEL
-    return Newness.NEW_GPU if new_gpu else Newness.KNOWN
+    if new_gpu:
+        return Newness.NEW_GPU
+    return Newness.MEASURED if deployment_name(deployment) in domain["deployments"] else Newness.KNOWN
 
 
 def unknown_factors(

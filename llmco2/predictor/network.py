@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from llmco2.features.deployment import Deployment, DeploymentColumns
 from llmco2.features.descriptors import deployment_features, phase_graphs
+from llmco2.features.groups import DEPLOYMENT_KIND, deployment_groups
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 from llmco2.kernels.graph import mean_adjacency
 from llmco2.kernels.slots import KINDS, PHASES, SLOT_KINDS, KernelKind, Phase
@@ -73,8 +74,14 @@ def coefficients(
     gpu = vocabulary_index(checkpoint, "gpus", [d.gpu_id for d in deployments])
     family = vocabulary_index(checkpoint, "families", [d.architecture.family for d in deployments])
     level = arrays["gpu_level"][gpu] + arrays["family_level"][family]
-    slot_level = level[:, :1] * _SLOT_IS_POWER + level[:, 1:] * (1 - _SLOT_IS_POWER)
-    phase_level = level[:, :1] * _PHASE_IS_POWER + level[:, 1:] * (1 - _PHASE_IS_POWER)
+    groups = [
+        vocabulary_index(checkpoint, "groups", list(names))
+        for names in zip(*map(deployment_groups, deployments), strict=True)
+    ]
+    for group in groups:
+        level = level + arrays["group_level"][group] * (group > 0)[:, None]
+    slot_level = level[:, :1] * _SLOT_IS_POWER + level[:, 1:2] * (1 - _SLOT_IS_POWER)
+    phase_level = level[:, :1] * _PHASE_IS_POWER + level[:, 2:] * (1 - _PHASE_IS_POWER)
     per_deployment = arrays["engine_slot"][engine] + arrays["precision_slot"][precision] + slot_level
     features = deployment_features(columns)
     by_feature = arrays["feature_slot"] + arrays["engine_feature_slot"][engine]
@@ -85,8 +92,8 @@ def coefficients(
     attention = arrays["engine_attention"][engine][:, None, :] * _IS_ATTENTION[:, None]
     slot_scores = per_deployment[:, None, :] + per_slot + attention
     answer: dict[Phase, PhaseCoefficients] = {}
-    # The graph network corrects where engine, board and family were measured; elsewhere the formula answers.
-    gate = ((engine > 0) & (gpu > 0) & (family > 0)).astype(np.float32)
+    # The graph network corrects deployments that were measured themselves; elsewhere the formula answers.
+    gate = (groups[DEPLOYMENT_KIND] > 0).astype(np.float32)
     for p, phase in enumerate(PHASES):
         phase_scores = arrays["base_phase"][p] + arrays["engine_phase"][engine, p] + phase_level
         slot = slot_scores

@@ -10,6 +10,7 @@ import pandas as pd
 from llmco2.catalog.params import parameter_count
 from llmco2.data.tensors import RunTensors, energy_known
 from llmco2.features.deployment import mechanisms
+from llmco2.features.groups import deployment_name
 
 
 def training_domain(runs: pd.DataFrame, tensors: RunTensors) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def training_domain(runs: pd.DataFrame, tensors: RunTensors) -> dict[str, Any]:
         "families": sorted({d.architecture.family for d in deployments}),
         "engines": sorted({d.engine for d in deployments}),
         "precisions": sorted({d.precision.name for d in deployments}),
+        "deployments": sorted({deployment_name(d) for d in deployments} - {""}),
         "mechanisms": sorted(set().union(*(mechanisms(d) for d in deployments))),
         "ranges": {
             **sizes,

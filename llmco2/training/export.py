@@ -20,7 +20,13 @@ from llmco2.networks.coefficients import CoefficientNetwork
 from llmco2.predictor.checkpoint import network_description, save_checkpoint
 from llmco2.predictor.intervals import COVERAGE, Newness
 
-_WIDENING: Final = {Newness.KNOWN: 1.0, Newness.NEW_MODEL: 2.4, Newness.NEW_GPU: 2.4, Newness.NEW_BOTH: 3.2}
+_WIDENING: Final = {
+    Newness.MEASURED: 1.0,
+    Newness.KNOWN: 1.0,
+    Newness.NEW_MODEL: 2.4,
+    Newness.NEW_GPU: 2.4,
+    Newness.NEW_BOTH: 3.2,
+}
 _FEWEST_ERRORS: Final = 20  # fewer say nothing of the tails
 _GENERIC_LOG_ERROR: Final = 0.5
 
@@ -47,7 +53,8 @@ def network_metadata(network: CoefficientNetwork) -> dict[str, Any]:
     return {
         "network": network_description(network.hidden_dim, n_rounds, network.correction_limit),
         "vocabulary": {
-            kind: list(getattr(vocabulary, kind)) for kind in ("engines", "precisions", "gpus", "families")
+            kind: list(getattr(vocabulary, kind))
+            for kind in ("engines", "precisions", "gpus", "families", "groups")
         },
     }
 

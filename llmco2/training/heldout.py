@@ -30,7 +30,7 @@ from llmco2.training.options import NetworkOptions, OptimizerOptions, UnknownSha
 
 FEWEST_TEST_ROWS: Final = 8
 TRUSTED_WEIGHT: Final = 0.5
-FORMULA_STEPS: Final = 250
+FORMULA_STEPS: Final = 600
 GRAPH_STEPS: Final = 250
 N_KNOWN_FOLDS: Final = 3
 N_PAIR_FOLDS: Final = 8
@@ -48,7 +48,7 @@ class Fold:
     @property
     def needs_graph(self) -> bool:
         """Whether the graph network answers here at all; elsewhere it is gated off and the formula answers."""
-        return self.case is Newness.KNOWN
+        return self.case is Newness.MEASURED
 
 
 def training_rows(data: EnergyDataModule, latency_share: float = 1.0 / 3.0) -> Index:
@@ -65,7 +65,8 @@ def training_rows(data: EnergyDataModule, latency_share: float = 1.0 / 3.0) -> I
 def folds(data: EnergyDataModule) -> Iterator[Fold]:
     """Yield the folds of every case, largest groups first within a case."""
     frame, rows = data.frame, training_rows(data)
-    deployments = [data.tensors.deployments[i] for i in data.tensors.deployment.tolist()]
+    place = data.tensors.deployment.numpy()
+    deployments = [data.tensors.deployments[i] for i in place.tolist()]
     board = np.array([d.gpu_id for d in deployments])
     family = np.array([d.architecture.family for d in deployments])
     judged = energy_known(data.tensors) & (frame["weight"].to_numpy() >= TRUSTED_WEIGHT)
@@ -78,11 +79,16 @@ def folds(data: EnergyDataModule) -> Iterator[Fold]:
         )
 
     found: list[Fold | None] = []
-    for by, label in ((REQUEST, "new request"), (DEPLOYMENT, "new deployment")):
+    for by, label, case in (
+        (REQUEST, "new request", Newness.MEASURED),
+        (DEPLOYMENT, "new deployment", Newness.KNOWN),
+    ):
         for seed in range(N_KNOWN_FOLDS):
             out = np.zeros(len(frame), dtype=bool)
             out[grouped_split(frame, by, test_share=0.2, seed=seed).test] = True
-            found.append(fold(f"{label} {seed}", Newness.KNOWN, out, out))
+            # A request is new among measured ones only where its deployment still is.
+            kept = np.isin(place, place[judged & ~out]) if case is Newness.MEASURED else True
+            found.append(fold(f"{label} {seed}", case, out, out & kept))
     for name in sorted(set(family[judged])):
         found.append(fold(f"family {name}", Newness.NEW_MODEL, family == name, family == name))
     for name in sorted(set(board[judged])):
@@ -130,7 +136,9 @@ def energy_log_errors(network: CoefficientNetwork, data: EnergyDataModule, rows:
     batch = data.take(rows)
     graphs = batch.graphs
     if not engine_known:
-        graphs = replace(graphs, engine=torch.zeros_like(graphs.engine))
+        graphs = replace(
+            graphs, engine=torch.zeros_like(graphs.engine), groups=torch.zeros_like(graphs.groups)
+        )
     if not precision_known:
         graphs = replace(graphs, precision=torch.zeros_like(graphs.precision))
     predicted = predicted_labels(network(graphs), batch)

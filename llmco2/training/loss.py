@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from llmco2.data.tensors import IS_ENERGY, LABELS, RunBatch
-from llmco2.features.readout import PhaseReadout, phase_readout
+from llmco2.features.readout import SLOT_COEFFICIENTS, PhaseReadout, phase_readout
 from llmco2.networks.coefficients import CoefficientNetwork, Coefficients
 
 LABEL_WEIGHTS: Final = {
@@ -25,6 +25,8 @@ LABEL_WEIGHTS: Final = {
     "latency_s": 0.3,
 }
 _SMALLEST: Final = 1e-12
+_KV: Final = [i for i, name in enumerate(SLOT_COEFFICIENTS) if name == "kv"]
+_NOT_KV: Final = [i for i, name in enumerate(SLOT_COEFFICIENTS) if name != "kv"]
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: the command line reads defaults through vars()
@@ -32,9 +34,12 @@ class Priors:
     """Standard deviations that scores are shrunk with: the smaller, the closer to what everything shares."""
 
     base: float = 1.0
+    base_kv: float = (
+        0.3  # attention kernels of serving engines read the cache about once; others have offsets
+    )
     kind: float = 0.3
     engine: float = 0.5
-    engine_attention: float = 0.3
+    engine_attention: float = 0.6
     engine_host: float = 1.5
     feature: float = 0.3
     engine_feature: float = 0.3
@@ -42,13 +47,15 @@ class Priors:
     precision: float = 0.4
     gpu: float = 0.15
     family: float = 0.10
+    group: float = 0.15
     source: float = 0.05
     noise: float = 0.15  # of a log label
 
     def penalty(self, network: CoefficientNetwork, source_level: Tensor) -> Tensor:
         """Return ``Σ score² / (2 σ²)``, the negative log prior."""
         pairs = (
-            (network.base_slot, self.base),
+            (network.base_slot[_NOT_KV], self.base),
+            (network.base_slot[_KV], self.base_kv),
             (network.base_phase, self.base),
             (network.kind_slot, self.kind),
             (network.engine_slot, self.engine),
@@ -61,6 +68,7 @@ class Priors:
             (network.precision_slot, self.precision),
             (network.gpu_level, self.gpu),
             (network.family_level, self.family),
+            (network.group_level, self.group),
             (source_level, self.source),
         )
         return sum((values.square().sum() / (2.0 * sigma**2) for values, sigma in pairs), torch.zeros(()))

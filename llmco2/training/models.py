@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from llmco2.data.devices import on_device
 from llmco2.data.tensors import LABELS, N_LABELS, RunBatch
 from llmco2.errors import InputError, explain
+from llmco2.features.groups import GROUP_KINDS
 from llmco2.networks.batch import DeploymentBatch
 from llmco2.networks.coefficients import CoefficientNetwork, Vocabulary
 from llmco2.networks.paper import PaperInputs, PaperNetwork
@@ -145,10 +146,21 @@ def hide_names(batch: DeploymentBatch, share: UnknownShare, generator: torch.Gen
         draw = torch.rand(index.shape, generator=generator).to(index.device)
         return torch.where(draw < chance, torch.zeros_like(index), index)
 
+    engine = hidden(batch.engine, share.engine)
+    gpu, family = hidden(batch.gpu, share.gpu), hidden(batch.family, share.family)
     return replace(
         batch,
-        engine=hidden(batch.engine, share.engine),
-        gpu=hidden(batch.gpu, share.gpu),
-        family=hidden(batch.family, share.family),
+        engine=engine,
+        gpu=gpu,
+        family=family,
         precision=hidden(batch.precision, share.precision),
+        groups=batch.groups * groups_named(engine > 0, gpu > 0, family > 0),
     )
+
+
+def groups_named(engine: Tensor, gpu: Tensor, family: Tensor) -> Tensor:
+    """Return which groups' names are all told, ``(n_deployments, N_GROUP_KINDS)``; arguments ``(n_deployments,)``."""
+    told = [
+        engine & (gpu if kind.gpu else engine) & (family if kind.family else engine) for kind in GROUP_KINDS
+    ]
+    return torch.stack(told, dim=1)

@@ -14,6 +14,7 @@ from llmco2.data.tensors import deployment_batch, tensor_basis
 from llmco2.errors import InputError
 from llmco2.features.basis import phase_basis
 from llmco2.features.deployment import Deployment, deployment_columns, resolve_deployment
+from llmco2.features.groups import deployment_groups
 from llmco2.features.readout import phase_readout
 from llmco2.kernels.slots import PHASES
 from llmco2.networks.coefficients import CoefficientNetwork, Vocabulary
@@ -24,7 +25,7 @@ from llmco2.training.export import export_checkpoint, validation_intervals
 
 torch.set_num_threads(1)
 NOTHING_MEASURED = {
-    **{name: [] for name in ("gpus", "families", "engines", "precisions", "mechanisms")},
+    **{name: [] for name in ("gpus", "families", "engines", "precisions", "mechanisms", "deployments")},
     "ranges": {
         name: [1.0, 2.0] for name in ("batch_size", "prompt_tokens", "output_tokens", "parameters", "n_gpus")
     },
@@ -58,6 +59,7 @@ def half_vocabulary(deployments: list[Deployment]) -> Vocabulary:
         precisions=tuple(sorted({d.precision.name for d in deployments}))[::2],
         gpus=tuple(sorted({d.gpu_id for d in deployments}))[::2],
         families=tuple(sorted({d.architecture.family for d in deployments}))[::2],
+        groups=tuple(sorted({g for d in deployments for g in deployment_groups(d)} - {""}))[::2],
     )
 
 
@@ -138,12 +140,14 @@ def test_a_new_graph_network_changes_nothing_of_the_formula(n_rounds: int) -> No
 def test_an_unfitted_unknown_name_moves_nothing() -> None:
     """Index 0 starts at zero, so a name outside the vocabulary is what everything shares."""
     known = resolve_deployment("meta-llama/Llama-3.1-8B", "L4", 1, 1, 1, "vllm", "unknown", "unknown")
-    vocabulary = Vocabulary(engines=("vllm",), precisions=("bf16",), gpus=("L4",), families=("llama",))
+    vocabulary = Vocabulary(
+        engines=("vllm",), precisions=("bf16",), gpus=("L4",), families=("llama",), groups=()
+    )
     network = CoefficientNetwork(vocabulary, hidden_dim=0)
     with torch.no_grad():
         for name in ("engine_slot", "precision_slot", "gpu_level", "family_level"):
             getattr(network, name)[1:] = 1.0
-        nobody = Vocabulary(engines=(), precisions=(), gpus=(), families=())
+        nobody = Vocabulary(engines=(), precisions=(), gpus=(), families=(), groups=())
         unknown = network(deployment_batch((known,), nobody))
         shared = CoefficientNetwork(nobody, hidden_dim=0)(deployment_batch((known,), nobody))
         named = network(deployment_batch((known,), vocabulary))

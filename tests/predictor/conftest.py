@@ -33,6 +33,7 @@ VOCABULARY = {
     "precisions": ["bf16", "fp16", "fp8"],
     "gpus": ["A100-SXM4-80GB", "H100-SXM5-80GB"],
     "families": ["llama", "qwen"],
+    "groups": ["engine and board: vllm H100-SXM5-80GB", "engine and family: vllm-0.11 qwen"],
 }
 
 
@@ -52,6 +53,7 @@ def random_metadata() -> dict[str, Any]:
         "intervals": {
             "coverage": 0.9,
             "cases": {
+                "measured": {"low": -0.1, "high": 0.08},
                 "known": {"low": -0.2, "high": 0.1},
                 "new_model": {"low": -0.1, "high": 0.6},
                 "new_gpu": {"low": 0.05, "high": 0.3},  # an offset: the interval lies wholly above
@@ -64,6 +66,7 @@ def random_metadata() -> dict[str, Any]:
         "domain": {
             **{name: VOCABULARY[name] for name in ("gpus", "families", "engines", "precisions")},
             "mechanisms": ["tensor parallelism"],
+            "deployments": [],
             "ranges": {
                 "batch_size": [1.0, 64.0],
                 "prompt_tokens": [16.0, 4096.0],

@@ -171,7 +171,7 @@ def test_arrays_of_another_checkpoint_do_not_belong(written: Path, sound_checkpo
     replace_numbers(written, npz(**{name: values for name, values in arrays.items() if name != "base_slot"}))
     assert "own.npz does not belong to own.json: got no array base_slot" in refusal(written)
     replace_numbers(written, npz(**{**arrays, "gpu_level": arrays["gpu_level"][:-1]}))
-    assert "gpu_level of shape (2, 2) in place of (3, 2)" in refusal(written)
+    assert "gpu_level of shape (2, 3) in place of (3, 3)" in refusal(written)
     broken = arrays["engine_slot"].copy()
     broken[0, 0] = np.nan
     replace_numbers(written, npz(**{**arrays, "engine_slot": broken}))

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmco2.predictor.intervals import widened
+from llmco2.features.deployment import Deployment, resolve_deployment
+from llmco2.features.groups import deployment_name
+from llmco2.predictor.intervals import Newness, newness, widened
 
 
 def test_a_known_deployment_is_widened_by_the_factor_itself() -> None:
@@ -23,3 +25,27 @@ def test_more_unknowns_never_narrow(end: float, known: float, one: float, other:
     both = widened(end, known, (one, other))
     assert both >= widened(end, known, (one,)) >= end
     assert widened(-end, -known, (one, other)) == -both
+
+
+def deployment(model: str = "Qwen/Qwen3-8B", gpu: str = "H100-SXM5-80GB", tp: int = 1) -> Deployment:
+    return resolve_deployment(model, gpu, tp, 1, 1, "vllm", "bf16", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("asked", "case"),
+    [
+        (deployment(), Newness.MEASURED),
+        (deployment(tp=2), Newness.KNOWN),
+        (deployment(model="Qwen/Qwen3-32B"), Newness.KNOWN),
+        (deployment(model="google/gemma-2-9b"), Newness.NEW_MODEL),
+        (deployment(gpu="A100-SXM4-80GB"), Newness.NEW_GPU),
+        (deployment(model="google/gemma-2-9b", gpu="A100-SXM4-80GB"), Newness.NEW_BOTH),
+    ],
+)
+def test_what_is_new_is_told_by_what_was_measured(asked: Deployment, case: Newness) -> None:
+    domain = {
+        "gpus": ["H100-SXM5-80GB"],
+        "families": ["qwen"],
+        "deployments": [deployment_name(deployment())],
+    }
+    assert newness(domain, asked) is case

@@ -11,7 +11,7 @@ from llmco2.data.tensors import energy_known
 from llmco2.predictor.intervals import Newness
 from llmco2.training.heldout import Fold, folds, training_rows
 from llmco2.training.options import OptimizerOptions
-from llmco2.training.release import calibrated_intervals, weighted_quantiles
+from llmco2.training.release import calibrated_intervals, never_surer, weighted_quantiles
 from llmco2.training.schedule import one_cycle, rate_schedules
 
 
@@ -85,3 +85,13 @@ def test_without_stages_every_group_runs_through() -> None:
     assert only(0) > 0.0
     assert only(39) == pytest.approx(1e-3)
     assert one_cycle(1.01, 0.1) == 0.0
+
+
+def test_what_lacks_more_is_never_surer() -> None:
+    ends = {"measured": (-0.1, 0.3), "known": (-0.2, 0.2), "new_model": (-0.5, 0.1), "new_gpu": (-0.1, 0.6)}
+    cases = {name: {"low": low, "high": high, "rows": 9} for name, (low, high) in ends.items()}
+    ordered = never_surer({**cases, "new_both": {"low": -0.3, "high": 0.4, "rows": 9}})
+    assert ordered["known"] == {"low": -0.2, "high": 0.3, "rows": 9}
+    assert ordered["new_model"] == {"low": -0.5, "high": 0.3, "rows": 9}
+    assert ordered["new_gpu"] == {"low": -0.2, "high": 0.6, "rows": 9}
+    assert ordered["new_both"] == {"low": -0.5, "high": 0.6, "rows": 9}
