@@ -70,6 +70,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help=f"fits of each (default: {_DEFAULT_SEEDS})",
     )
     parser.add_argument(
+        "--rival-seeds",
+        metavar="N",
+        type=whole,
+        help="fits of each method other than what ships and what is fitted with it (default: as --seeds)",
+    )
+    parser.add_argument(
         "--splits",
         metavar="FILE",
         help=f"the list of groups and their rows to compare with (default: {_COMMITTED}, where it is)",
@@ -80,6 +86,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Judge, write and show; return the exit code."""
     _check_number("--seeds", args.seeds, _MOST_SEEDS)
+    if args.rival_seeds is not None:
+        _check_number("--rival-seeds", args.rival_seeds, _MOST_SEEDS)
     n_jobs = _cores() if args.jobs is None else args.jobs
     _check_number("--jobs", n_jobs, 1024)
     output = Path(args.output)
@@ -106,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         methods=args.methods,
         folds=args.folds,
         seeds=args.seeds,
+        rival_seeds=args.rival_seeds,
         workers=n_jobs,
         splits=splits,
     )

@@ -48,6 +48,7 @@ class EvaluationOptions:
     methods: str | None = None  # comma-separated names; None for all
     folds: str = ""  # only folds whose name contains this
     seeds: int = 5
+    rival_seeds: int | None = None  # of methods other than what ships; None: as many
     workers: int = 1  # processes; 0 works in this one
     splits: Path | None = None  # the committed list of folds; None for the one in the output folder
     load: LoadContenders = contenders
@@ -72,7 +73,9 @@ def evaluate(options: EvaluationOptions, console: Console) -> pd.DataFrame:
     states = _checked_splits(committed, splits, console)
     if committed.resolve() != (options.output / SPLITS_FILE).resolve():
         write_splits(options.output / SPLITS_FILE, list(splits.values()))
-    jobs = planned_jobs(chosen, splits, rivals, methods, options.seeds)
+    jobs = planned_jobs(
+        chosen, splits, rivals, methods, n_seeds=options.seeds, n_rival_seeds=options.rival_seeds
+    )
     sha256 = data_hash(data.frame)
     with ResultsFile(options.output / RESULTS_FILE, sha256) as results:
         run_jobs(
@@ -139,7 +142,7 @@ def _about(
     simulated = int(frame["simulated"].sum())
     about = {
         "Data": f"{len(frame):,} runs of {frame['source'].nunique()} sources, SHA-256 {sha256}",
-        "Seeds": f"{options.seeds}; methods without chance run once",
+        "Seeds": f"{options.seeds}{_of_rivals(options)}; methods without chance run once",
         "Fits": f"{n_fits:,}",
     }
     if simulated:
@@ -147,6 +150,10 @@ def _about(
             f"{simulated:,} runs were drawn by no GPU: figures of the pipeline, not of reality"
         )
     return about | selection
+
+
+def _of_rivals(options: EvaluationOptions) -> str:
+    return "" if options.rival_seeds is None else f" of what ships, {options.rival_seeds} of the others"
 
 
 def _selection(

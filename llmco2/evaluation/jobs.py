@@ -25,6 +25,7 @@ from llmco2.data.options import SplitOptions
 from llmco2.errors import LLMCO2Error, explain
 from llmco2.evaluation.fingerprint import contender_fingerprint
 from llmco2.evaluation.method import Contender
+from llmco2.evaluation.ours import SHIPS
 from llmco2.evaluation.pool import Outcome, outcomes
 from llmco2.evaluation.results_file import JobKey, JobResult, ResultsFile, rounded
 from llmco2.evaluation.splits_file import SplitRow
@@ -43,9 +44,12 @@ class Job:
 
 def planned_jobs(
     chosen: Iterable[Fold], splits: dict[str, SplitRow], contenders: Sequence[Contender],
-    methods: Sequence[str], n_seeds: int,
+    methods: Sequence[str], *, n_seeds: int, n_rival_seeds: int | None = None,
 ) -> list[Job]:  # fmt: skip
-    """Return the fits that the wanted methods need: seed by seed, so that an early look has every fold."""
+    """Return the fits that the wanted methods need: seed by seed, so that an early look has every fold.
+
+    Fits that judge what ships are made with ``n_seeds`` seeds, all others with ``n_rival_seeds`` where that is given.
+    """
     wanted, every = set(methods), list(chosen)
     codes = [contender_fingerprint(contender) for contender in contenders]
     jobs = []
@@ -54,7 +58,9 @@ def planned_jobs(
             if seed and not contender.seeded:
                 continue
             for fold in every:
-                if not wanted & set(contender.methods(fold)):
+                names = set(contender.methods(fold))
+                fits = n_seeds if n_rival_seeds is None or SHIPS in names else n_rival_seeds
+                if not wanted & names or seed >= fits:
                     continue
                 split = splits[fold.name]
                 key = JobKey(

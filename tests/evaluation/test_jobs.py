@@ -15,7 +15,7 @@ from llmco2.errors import LLMCO2Error
 from llmco2.evaluation.evidence import gathered
 from llmco2.evaluation.jobs import Job, planned_jobs, run_jobs
 from llmco2.evaluation.method import Contender, LabelErrors
-from llmco2.evaluation.ours import FORMULA, FORMULA_FAMILY, GRAPH_FAMILY, SHIPS
+from llmco2.evaluation.ours import FORMULA, FORMULA_FAMILY, GRAPH_FAMILY, OPEN_GATE, SHIPS
 from llmco2.evaluation.results_file import ResultsFile
 from llmco2.evaluation.splits_file import split_rows
 from llmco2.training.heldout import Fold
@@ -25,7 +25,7 @@ QUIET = Console(quiet=True)
 
 def plan(data: EnergyDataModule, folds: Sequence[Fold], *contenders: Contender, seeds: int = 2) -> list[Job]:
     splits = {row.fold: row for row in split_rows(data, folds)}
-    return planned_jobs(folds, splits, contenders, (SHIPS, FORMULA), seeds)
+    return planned_jobs(folds, splits, contenders, (SHIPS, FORMULA), n_seeds=seeds)
 
 
 def test_a_plan_asks_each_fold_and_seed_once(
@@ -40,6 +40,18 @@ def test_a_plan_asks_each_fold_and_seed_once(
     graph = {job.key.fold for job in jobs if job.contender == 1}
     assert graph == {fold.name for fold in all_folds if fold.needs_graph}  # an open gate was not asked for
     assert {job.key.seed for job in jobs if job.contender == 2} == {0}
+
+
+def test_rivals_may_have_fewer_seeds_than_what_ships(data: EnergyDataModule, all_folds: list[Fold]) -> None:
+    splits = {row.fold: row for row in split_rows(data, all_folds)}
+    jobs = planned_jobs(
+        all_folds, splits, [FORMULA_FAMILY, GRAPH_FAMILY], (SHIPS, OPEN_GATE), n_seeds=3, n_rival_seeds=1
+    )
+    fits = {(job.key.fold, SHIPS in job.key.methods): 0 for job in jobs}
+    for job in jobs:
+        fits[job.key.fold, SHIPS in job.key.methods] += 1
+    assert all(count == (3 if ships else 1) for (_, ships), count in fits.items())
+    assert len({fold for fold, ships in fits if ships}) == len(all_folds)
 
 
 def test_an_interrupted_run_goes_on_where_it_was(
