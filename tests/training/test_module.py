@@ -18,6 +18,7 @@ from llmco2.data.module import EnergyDataModule
 from llmco2.data.options import SamplerOptions, SplitOptions
 from llmco2.data.tensors import LABELS
 from llmco2.errors import CheckpointError, InputError
+from llmco2.features.groups import GROUP_KINDS, N_GROUP_KINDS
 from llmco2.training.loss import Priors
 from llmco2.training.metrics import error_summary, summaries
 from llmco2.training.models import PhysicsModel, hide_names
@@ -72,7 +73,7 @@ def test_a_run_with_only_its_total_trains_the_sum_of_its_phases(
     frame = run_frame(energy_j=[1100.0, 1500.0, 800.0], batch_size=[4.0, 8.0, 1.0])
     data = EnergyDataModule(run_file(frame), split=EVERYTHING)
     module = EnergyModule(NetworkOptions(hidden_dim=0), OptimizerOptions(), NOTHING_HIDDEN, NO_PRIORS)
-    predicted = predictions(fitted(module, data, quiet_trainer(max_epochs=120)), data)
+    predicted = predictions(fitted(module, data, quiet_trainer(max_epochs=300)), data)
     by_name = dict(zip(LABELS, predicted.T, strict=True))
     together = by_name["prefill_energy_j"] + by_name["decode_energy_j"]
     torch.testing.assert_close(together, by_name["energy_j"])
@@ -139,7 +140,8 @@ def test_names_are_hidden_at_the_rate_asked_for_and_only_those() -> None:
     ones = torch.ones(20_000, dtype=torch.long)
     data = EnergyDataModule()
     data.setup()
-    batch = replace(data.graphs, engine=ones, precision=ones, gpu=ones, family=ones)
+    groups = ones[:, None].expand(-1, N_GROUP_KINDS)
+    batch = replace(data.graphs, engine=ones, precision=ones, gpu=ones, family=ones, groups=groups)
     hidden = hide_names(
         batch, UnknownShare(engine=0.1, gpu=0.3, family=0.0, precision=0.0), torch.Generator()
     )
@@ -147,6 +149,9 @@ def test_names_are_hidden_at_the_rate_asked_for_and_only_those() -> None:
     assert float((hidden.gpu == 0).float().mean()) == pytest.approx(0.3, abs=0.015)
     assert (hidden.family == 1).all()
     assert (hidden.precision == 1).all()
+    for place, kind in enumerate(GROUP_KINDS):  # a group goes with any of the names it is made of
+        told = (hidden.engine == 1) & ((hidden.gpu == 1) | (not kind.gpu))
+        assert torch.equal(hidden.groups[:, place] == 1, told)
 
 
 def test_source_levels_take_a_sources_offset_and_predictions_do_without(
