@@ -6,9 +6,11 @@ Invariant: stopped at any moment, the same command goes on with the fits that ar
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -105,9 +107,6 @@ def run(args: argparse.Namespace) -> int:
     check_extra()
     from llmco2.evaluation.evaluate import EvaluationOptions, evaluate  # noqa: PLC0415 - torch
 
-    logging.getLogger("llmco2").setLevel(
-        logging.ERROR
-    )  # what was dropped on import is said by other commands
     options = EvaluationOptions(
         runs=args.runs,
         output=output,
@@ -118,10 +117,23 @@ def run(args: argparse.Namespace) -> int:
         workers=n_jobs,
         splits=splits,
     )
-    cases = evaluate(options, Console(stderr=True))
+    with _only_errors():  # what was dropped on import is said by other commands
+        cases = evaluate(options, Console(stderr=True))
     _print(cases, Console(highlight=False))
     print(f"llmco2: tables and pictures written to {output}", file=sys.stderr)
     return 0
+
+
+@contextlib.contextmanager
+def _only_errors() -> Iterator[None]:
+    """Keep warnings of this package off the screen, and let them through again afterwards."""
+    logger = logging.getLogger("llmco2")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _check_number(option: str, value: int, most: int) -> None:
@@ -147,12 +159,12 @@ def _print(cases: pd.DataFrame, console: Console) -> None:
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from llmco2.evaluation.tables import difference, figure, with_interval  # noqa: PLC0415
+    from llmco2.evaluation.tables import figure, verdict, with_interval  # noqa: PLC0415
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("left out", no_wrap=True)
-    table.add_column("method", overflow="fold")
-    for name in ("MAPE, % [95 %]", "EBA10", "bias", "to the formula"):
+    table.add_column("method", overflow="fold", min_width=20)
+    for name in ("MAPE, % [95 %]", "EBA10", "verdict"):
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in cases.sort_values(["case", "mape_percent"]).iterrows():
         table.add_row(
@@ -160,8 +172,7 @@ def _print(cases: pd.DataFrame, console: Console) -> None:
             row["method"],
             with_interval(row["mape_percent"], row["mape_low_percent"], row["mape_high_percent"]),
             figure(row["eba10_percent"]),
-            figure(row["bias_percent"]),
-            difference(row),
+            verdict(row),
         )
     console.width = max(console.width, _MIN_WIDTH)
     console.print(table)

@@ -85,8 +85,14 @@ def with_interval(value: float, low: float, high: float) -> str:
 def difference(row: pd.Series) -> str:
     """Return a row's difference to the formula, and the word that its interval allows."""
     value, low, high = (float(row[f"to_formula_{end}points"]) for end in ("", "low_", "high_"))
-    word = " better" if high < 0.0 else " worse" if low > 0.0 else ""
-    return with_interval(value, low, high) + word
+    return f"{with_interval(value, low, high)} {verdict(row)}".rstrip()
+
+
+def verdict(row: pd.Series) -> str:
+    """Return whether a row is better or worse than the formula; empty where its interval holds zero."""
+    if row["to_formula_high_points"] < 0.0:
+        return "better"
+    return "worse" if row["to_formula_low_points"] > 0.0 else ""
 
 
 def _facts(report: Report) -> str:
