@@ -57,7 +57,7 @@ class OptimizerOptions:
     graph_lr: float = 0.01
     weight_decay: float = 0.3
     warmup_share: float = 0.1
-    formula_share: float = 0.5
+    formula_share: float = 0.706
 
     def __post_init__(self) -> None:
         for name in ("formula_lr", "graph_lr"):
