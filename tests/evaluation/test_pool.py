@@ -52,6 +52,8 @@ def begun(script: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.DEVNULL,
         text=True,
         env=os.environ | {"PYTHONPATH": paths},
+        # A shell that runs the tests in the background has them ignore the signal, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
 
 
