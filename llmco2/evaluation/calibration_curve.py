@@ -29,6 +29,7 @@ from llmco2.data.options import SplitOptions
 from llmco2.data.tables import run_rows
 from llmco2.data.tensors import assumed_prompt_tokens
 from llmco2.evaluation.calibration_figure import draw_calibration
+from llmco2.evaluation.markdown import table_line
 from llmco2.evaluation.mean_interval import MeanInterval, mean_interval
 from llmco2.predictor.calibrate import LEAST_RUNS, calibrate_group
 from llmco2.predictor.calibration_runs import (
@@ -224,8 +225,8 @@ def markdown(errors: pd.DataFrame) -> str:
         head = ["board", "engine", "judged", *(f"{n} runs" for n in counts), "one scale, 10 runs", FLOOR]
         parts += [
             f"\nCalibrated with {drawing}, MAPE % (mean of draws ± 95 %)\n",
-            _line(head),
-            _line(["---"] * len(head)),
+            table_line(head),
+            table_line(["---"] * len(head)),
         ]
         for (gpu, engine), group in mine.groupby(["gpu", "engine"]):
             shown = group[group["method"] == "calibrate"]
@@ -235,7 +236,7 @@ def markdown(errors: pd.DataFrame) -> str:
             scale = group[(group["method"] == "median scale") & (group["n_runs"] == 10)]
             floor = group[group["method"] == FLOOR]
             parts.append(
-                _line(
+                table_line(
                     [
                         str(gpu),
                         str(engine),
@@ -255,7 +256,7 @@ def _mean_lines(errors: pd.DataFrame, drawing: str, counts: list[int]) -> list[s
     lines = []
     for method in METHODS[1:]:
         cells = [str(found[drawing, method, n]) if (drawing, method, n) in found else "–" for n in counts]
-        lines.append(_line([f"mean, {method}", "", "", *cells, "", ""]))
+        lines.append(table_line([f"mean, {method}", "", "", *cells, "", ""]))
     return lines
 
 
@@ -266,10 +267,6 @@ def _cell(rows: pd.DataFrame) -> str:
     return str(
         MeanInterval(mean=row["mape_percent"], half_width=row["half_width_percent"], n=int(row["draws"]))
     )
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:

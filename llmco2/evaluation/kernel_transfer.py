@@ -29,6 +29,7 @@ from llmco2.data.kernel_tensors import KernelTensors, kernel_tensors, one_kernel
 from llmco2.data.tables import read_kernels
 from llmco2.errors import InputError
 from llmco2.evaluation.kernel_figure import draw_kernels
+from llmco2.evaluation.markdown import table_line
 from llmco2.features.deployment import deployment_columns
 from llmco2.features.readout import PhaseBasis, phase_readout
 from llmco2.kernels.slots import PHASES
@@ -210,11 +211,15 @@ def markdown(table: pd.DataFrame) -> str:
     """Return median errors by GPU, and the intervals' coverage below them."""
     gpus = sorted(set(table["gpu"]))
     head = ["kernels", "method", *gpus, "mean"]
-    parts = ["\nMedian latency error on a GPU left out, %\n", _line(head), _line(["---"] * len(head))]
+    parts = [
+        "\nMedian latency error on a GPU left out, %\n",
+        table_line(head),
+        table_line(["---"] * len(head)),
+    ]
     for kind in ("all", *sorted(set(table["kind"]) - {"all"})):
         parts += [_row(table, kind, method, gpus, "median_percent") for method in (ROOFLINE, READOUT, TREES)]
-    parts += ["\n90 % interval calibrated on the other GPUs: coverage, and (half width), %\n", _line(head),
-              _line(["---"] * len(head))]  # fmt: skip
+    parts += ["\n90 % interval calibrated on the other GPUs: coverage, and (half width), %\n", table_line(head),
+              table_line(["---"] * len(head))]  # fmt: skip
     for method in (READOUT, TREES):
         parts.append(_row(table, "all", method, gpus, "coverage_percent"))
         parts.append(_row(table, "all", method, gpus, "half_width_percent"))
@@ -226,11 +231,7 @@ def _row(table: pd.DataFrame, kind: str, method: str, gpus: list[str], column: s
     numbers = [float(own.get(gpu, np.nan)) for gpu in gpus]
     shape = "({:.0f})" if column == "half_width_percent" else "{:.1f}"
     shown = [*numbers, float(np.nanmean(numbers))]
-    return _line([kind, method, *("–" if np.isnan(value) else shape.format(value) for value in shown)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return table_line([kind, method, *("–" if np.isnan(value) else shape.format(value) for value in shown)])
 
 
 def _features(table: pd.DataFrame, basis: PhaseBasis, roofline_s: Array) -> Array:

@@ -17,7 +17,7 @@ seeds, shares no request with the pool, and is never acquired.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -31,6 +31,7 @@ from llmco2.data.focused import FocusedSampler, NeighbourPlan, NeighbourSearch
 from llmco2.data.options import SamplerOptions
 from llmco2.data.regions import region_errors
 from llmco2.errors import InputError, explain
+from llmco2.evaluation.markdown import table_line
 from llmco2.evaluation.mean_interval import mean_interval
 from llmco2.evaluation.replay_figure import draw_replays
 
@@ -280,19 +281,20 @@ def verdict(table: pd.DataFrame) -> str:
 def markdown(needed: pd.DataFrame, final: pd.DataFrame) -> str:
     """Return both tables and the verdict."""
     parts = ["\nLabels needed for the error that uniform sampling has at half of its budget and at its end\n",
-             _line(["pool", "test rows", "error, %", *STRATEGIES]), _line(["---"] * (3 + len(STRATEGIES)))]  # fmt: skip
+             table_line(["pool", "test rows", "error, %", *STRATEGIES]),
+             table_line(["---"] * (3 + len(STRATEGIES)))]  # fmt: skip
     for (pool, group, _), own in needed.groupby(["pool", "group", "target_at"], sort=False):
         cells = [_needed(own[own["strategy"] == name].iloc[0]) for name in STRATEGIES]
-        parts.append(_line([str(pool), str(group), f"{own['target_mape_percent'].iloc[0]:.1f}", *cells]))
-    parts += ["\nError at equal budget, MAPE %\n", _line(["pool", "test rows", "labels", *STRATEGIES]),
-              _line(["---"] * (3 + len(STRATEGIES)))]  # fmt: skip
+        parts.append(table_line([str(pool), str(group), f"{own['target_mape_percent'].iloc[0]:.1f}", *cells]))
+    parts += ["\nError at equal budget, MAPE %\n", table_line(["pool", "test rows", "labels", *STRATEGIES]),
+              table_line(["---"] * (3 + len(STRATEGIES)))]  # fmt: skip
     for (pool, group, labels), own in final.groupby(["pool", "group", "labels"], sort=False):
         found = {
             str(row["strategy"]): f"{float(row['mape_percent']):.1f} ± {float(row['half_width']):.1f}"
             for row in own.to_dict("records")
         }
         cells = [found[name] for name in STRATEGIES]
-        parts.append(_line([str(pool), str(group), str(labels), *cells]))
+        parts.append(table_line([str(pool), str(group), str(labels), *cells]))
     return "\n".join([*parts, "", verdict(final)])
 
 
@@ -300,10 +302,6 @@ def _needed(row: pd.Series) -> str:
     if row["reached"] < row["seeds"]:  # a mean over those that got there would flatter
         return f"reached by {row['reached']} of {row['seeds']} seeds"
     return f"{row['labels']:.0f}" + (f" ± {row['half_width']:.0f}" if np.isfinite(row["half_width"]) else "")
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:

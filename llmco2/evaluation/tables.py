@@ -7,7 +7,7 @@ which folds have other rows than the committed list.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 import pandas as pd
 
 from llmco2.evaluation.evidence import CASE_TITLES
+from llmco2.evaluation.markdown import markdown_table
 from llmco2.evaluation.ours import FORMULA, SHIPS
 from llmco2.evaluation.splits_file import SAME
 
@@ -64,12 +65,6 @@ def markdown(report: Report) -> str:
         _methods(report.methods),
     ]
     return "\n".join(part for part in parts if part)
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], n_text: int = 1) -> str:
-    """Return a Markdown table whose first ``n_text`` columns are text and the others right-aligned numbers."""
-    rule = ["---"] * n_text + ["--:"] * (len(header) - n_text)
-    return "".join("| " + " | ".join(row) + " |\n" for row in (header, rule, *rows))
 
 
 def figure(value: float, digits: int = 1) -> str:

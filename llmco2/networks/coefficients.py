@@ -9,7 +9,6 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,11 +41,6 @@ class Vocabulary:
     gpus: tuple[str, ...]
     families: tuple[str, ...]
     groups: tuple[str, ...]  # of llmco2.features.groups
-
-    def index(self, kind: str, name: str) -> int:
-        """Return the index of ``name`` among ``kind`` (a field of this class); 0 if absent."""
-        names: Sequence[str] = getattr(self, kind)
-        return names.index(name) + 1 if name in names else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

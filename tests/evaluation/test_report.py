@@ -11,9 +11,10 @@ from rich.console import Console
 
 from llmco2.evaluation import evaluate as evaluation
 from llmco2.evaluation.evaluate import EvaluationOptions, evaluate
+from llmco2.evaluation.markdown import markdown_table
 from llmco2.evaluation.method import Contender
 from llmco2.evaluation.plots import DOTS_PER_INCH, PICTURE_INCHES
-from llmco2.evaluation.tables import difference, figure, markdown_table, with_interval
+from llmco2.evaluation.tables import difference, figure, with_interval
 
 TABLES = ("accuracy", "cases", "by_label", "by_source", "by_decile", "by_regime", "intervals", "splits")
 

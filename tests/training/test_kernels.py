@@ -183,7 +183,7 @@ def test_kernels_first_then_runs(kernel_file: str, quiet_trainer: Callable[..., 
     assert watch.moved[3:] == [True] * 3
     model = module.model
     assert isinstance(model, PhysicsModel)
-    bench = data.vocabulary.index("engines", MICROBENCHMARK)
+    bench = data.vocabulary.engines.index(MICROBENCHMARK) + 1
     assert float(model.network.engine_slot[bench].detach().abs().sum()) > 0.01
 
 
@@ -196,5 +196,5 @@ class _Watch(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, EnergyModule)
         assert isinstance(pl_module.model, PhysicsModel)
-        place = pl_module.data.vocabulary.index("engines", "hf-eager")
+        place = pl_module.data.vocabulary.engines.index("hf-eager") + 1
         self.moved.append(bool((pl_module.model.network.engine_phase[place] != 0).any()))
