@@ -7,8 +7,9 @@
     │   ├── UnknownNameError  a name that is in no catalog table, with the nearest names
     │   ├── RequestError      a request that cannot be (zero tokens, TP that does not divide the heads)
     │   ├── DoesNotFitError   weights + KV cache + workspace exceed the memory of the GPUs
-    │   └── FileFormatError   a damaged, truncated or foreign file, with its line where known
-    ├── CheckpointError       a checkpoint that is damaged, foreign or of another format version
+    │   ├── FileFormatError   a damaged, truncated or foreign file, with its line where known
+    │   └── CheckpointError   a checkpoint that is missing, damaged, foreign, of another version, or diverged
+    ├── InstallationError     a part of llmco2 itself is missing or damaged
     └── MeasurementError      the machine could not be measured (driver, counter, MIG, lost GPU)
 
 A message is one line: what, got, expected, remedy. Use :func:`explain` to build it.
@@ -53,8 +54,12 @@ class FileFormatError(InputError):
     """A damaged, truncated or foreign file."""
 
 
-class CheckpointError(LLMCO2Error):
-    """A checkpoint that is damaged, foreign or of another format version."""
+class CheckpointError(InputError):
+    """A checkpoint that somebody named is missing, damaged, foreign or of another version, or diverged in training."""
+
+
+class InstallationError(LLMCO2Error):
+    """A part of llmco2 itself is missing or damaged; nothing that a person typed is at fault."""
 
 
 class MeasurementError(LLMCO2Error):

@@ -7,9 +7,11 @@ Invariant: nothing here looks outside the package or the checkout it came from. 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
-from llmco2.errors import LLMCO2Error, explain
+from llmco2.errors import InstallationError, explain
 
+REINSTALL: Final = "reinstall with: pip install --force-reinstall llmco2"
 _PACKAGE_DIR = Path(__file__).resolve().parent
 
 
@@ -17,10 +19,8 @@ def _folder(name: str) -> Path:
     for candidate in (_PACKAGE_DIR / name, _PACKAGE_DIR.parent / name):
         if candidate.is_dir():
             return candidate
-    raise LLMCO2Error(
-        explain(
-            f"the folder {name!r} that ships with llmco2 is missing", remedy="reinstall: pip install llmco2"
-        )
+    raise InstallationError(
+        explain(f"the folder {name!r} that ships with llmco2 is missing", remedy=REINSTALL)
     )
 
 

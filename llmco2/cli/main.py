@@ -19,7 +19,8 @@ from typing import Final
 
 import llmco2
 from llmco2.cli.arguments import OneLineParser
-from llmco2.errors import InputError, LLMCO2Error, UnknownNameError, explain
+from llmco2.errors import InputError, InstallationError, LLMCO2Error, UnknownNameError, explain
+from llmco2.resources import REINSTALL
 
 EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
@@ -134,12 +135,8 @@ def _load(name: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise LLMCO2Error(
-            explain(
-                f"llmco2 {name} cannot run here",
-                got=f"no module named {error.name!r}",
-                remedy="reinstall with: pip install --force-reinstall llmco2",
-            )
+        raise InstallationError(
+            explain(f"llmco2 {name} cannot run here", got=f"no module named {error.name!r}", remedy=REINSTALL)
         ) from error
 
 

@@ -79,8 +79,9 @@ def predict(
     Energies are joules of the whole batch over all its GPUs; times are seconds.
 
     Raises:
-        InputError: a name, number, combination or file that cannot be; its text is one line with the remedy.
-        CheckpointError: a damaged or foreign checkpoint.
+        InputError: a name, number, combination or file that cannot be (CheckpointError where it is the checkpoint);
+            its text is one line with the remedy.
+        InstallationError: the checkpoint that ships is damaged.
     """
     batch_size, prompt_tokens, output_tokens = map(_plain, (batch_size, prompt_tokens, output_tokens))
     tensor_parallel, pipeline_parallel, expert_parallel = map(

@@ -20,17 +20,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from llmco2.errors import CheckpointError, explain
+from llmco2.errors import CheckpointError, InstallationError, explain
 from llmco2.features.descriptors import NODE_FEATURES
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.kernels.slots import SLOTS
 from llmco2.predictor.contents import arrays_error, metadata_error
-from llmco2.resources import checkpoint_dir
+from llmco2.resources import REINSTALL, checkpoint_dir
 
 FORMAT: Final = "llmco2-checkpoint"
 FORMAT_VERSION: Final = 1
 _LARGEST_BYTES: Final = 64_000_000  # unpacked; shipped ones have under a hundredth of it
 _REMEDY: Final = "give the .json of a checkpoint that llmco2 train wrote"
+_TRAIN_AGAIN: Final = "train again with this version of llmco2"
 _REQUIRED: Final = (
     "format",
     "format_version",
@@ -41,6 +42,20 @@ _REQUIRED: Final = (
     "intervals",
     "domain",
 )
+
+
+class _UnusableError(Exception):
+    """What is wrong with a checkpoint, and what mends it where it is somebody's own."""
+
+    def __init__(
+        self, what: str, *, got: object = None, expected: object = None, remedy: str = _REMEDY
+    ) -> None:
+        super().__init__(what)
+        self.what, self.got, self.expected, self.remedy = what, got, expected, remedy
+
+    def explained(self, remedy: str) -> str:
+        """Return the one-line message with ``remedy``."""
+        return explain(self.what, got=self.got, expected=self.expected, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,22 +101,31 @@ def file_version(path: Path) -> FileVersion:
 def load_checkpoint(path: str | None = None) -> Checkpoint:
     """Return the checkpoint at ``path`` (its ``.json``), or the one that ships.
 
-    Raises CheckpointError for a missing, damaged or foreign file, or one of another version or feature set.
+    Raises CheckpointError for a missing, damaged or foreign file, or one of another version or feature set;
+    InstallationError where it is the one that ships.
     """
-    head = Path(path) if path else checkpoint_dir() / "default.json"
-    return _load(head, file_version(head), file_version(head.with_suffix(".npz")))
+    head = checkpoint_dir() / "default.json" if path is None else Path(path)
+    try:
+        return _load(head, file_version(head), file_version(_beside(head)))
+    except _UnusableError as error:
+        if path is None:
+            raise InstallationError(error.explained(REINSTALL)) from error
+        raise CheckpointError(error.explained(error.remedy)) from error
+
+
+def _beside(head: Path) -> Path:
+    """Return the path of the arrays; unlike ``Path.with_suffix``, for names such as ``.`` too."""
+    return head.parent / f"{head.stem}.npz"
 
 
 @lru_cache(maxsize=8)
 def _load(head: Path, _head_version: FileVersion, _numbers_version: FileVersion) -> Checkpoint:
     metadata = _read_metadata(head)
-    numbers = head.with_suffix(".npz")
+    numbers = _beside(head)
     arrays = _read_arrays(numbers, str(metadata["sha256"]))
     reason = arrays_error(arrays, metadata)
     if reason:
-        raise CheckpointError(
-            explain(f"{numbers} does not belong to {head.name}", got=reason, remedy=_REMEDY)
-        )
+        raise _UnusableError(f"{numbers} does not belong to {head.name}", got=reason)
     return Checkpoint(
         name=str(metadata["name"]),
         arrays=arrays,
@@ -118,13 +142,11 @@ def _read_arrays(numbers: Path, sha256: str) -> dict[str, NDArray[np.float32]]:
         content = numbers.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         if digest != sha256:
-            raise CheckpointError(
-                explain(
-                    f"{numbers} is damaged",
-                    got=f"SHA-256 {digest[:12]}…",
-                    expected=f"{sha256[:12]}…",
-                    remedy="restore the file or train again",
-                )
+            raise _UnusableError(
+                f"{numbers} is damaged",
+                got=f"SHA-256 {digest[:12]}…",
+                expected=f"{sha256[:12]}…",
+                remedy="restore the file or train again",
             )
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
@@ -142,7 +164,7 @@ def _read_arrays(numbers: Path, sha256: str) -> dict[str, NDArray[np.float32]]:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise CheckpointError(explain(f"{numbers} cannot be read", got=str(error), remedy=_REMEDY)) from error
+        raise _UnusableError(f"{numbers} cannot be read", got=str(error)) from error
 
 
 def _floats(values: object) -> NDArray[np.float32]:
@@ -170,38 +192,30 @@ def _read_metadata(head: Path) -> dict[str, Any]:
     try:
         metadata = json.loads(head.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(explain("no such checkpoint", got=str(head), remedy=_REMEDY)) from error
+        raise _UnusableError("no such checkpoint", got=str(head)) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(explain(f"{head} is no checkpoint", got=str(error), remedy=_REMEDY)) from error
+        raise _UnusableError(f"{head} is no checkpoint", got=str(error)) from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            explain(f"{head} is no checkpoint", expected=f"format {FORMAT!r}", remedy=_REMEDY)
-        )
+        raise _UnusableError(f"{head} is no checkpoint", expected=f"format {FORMAT!r}")
     if metadata.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            explain(
-                f"{head} is of another format",
-                got=repr(metadata.get("format_version")),
-                expected=FORMAT_VERSION,
-                remedy="train again with this version of llmco2",
-            )
+        raise _UnusableError(
+            f"{head} is of another format",
+            got=repr(metadata.get("format_version")),
+            expected=FORMAT_VERSION,
+            remedy=_TRAIN_AGAIN,
         )
     missing = [key for key in _REQUIRED if key not in metadata]
     if missing:
-        raise CheckpointError(explain(f"{head} is incomplete", expected=", ".join(missing), remedy=_REMEDY))
+        raise _UnusableError(f"{head} is incomplete", expected=", ".join(missing))
     reason = metadata_error(metadata)
     if reason:
-        raise CheckpointError(explain(f"{head} is damaged", got=reason, remedy=_REMEDY))
+        raise _UnusableError(f"{head} is damaged", got=reason)
     found = metadata["network"]
     expected = network_description(found["hidden_dim"], found["n_rounds"], found["correction_limit"])
     differing = [key for key, value in expected.items() if found.get(key) != value]
     if differing:
-        raise CheckpointError(
-            explain(
-                f"{head} was trained on other inputs",
-                got=f"other {differing[0]}",
-                remedy="train again with this version of llmco2",
-            )
+        raise _UnusableError(
+            f"{head} was trained on other inputs", got=f"other {differing[0]}", remedy=_TRAIN_AGAIN
         )
     return metadata
 

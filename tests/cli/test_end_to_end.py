@@ -129,14 +129,6 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert all(words in outcome.err for words in says), outcome.err
 
 
-def test_a_foreign_checkpoint_is_our_failure_not_a_typing_error(llmco2: Run, tmp_path: Path) -> None:
-    (tmp_path / "foreign.json").write_text('{"format": "other"}')
-    outcome = llmco2(*EXAMPLE, "--checkpoint", str(tmp_path / "foreign.json"))
-    assert (outcome.status, outcome.out) == (1, "")
-    assert "foreign.json is no checkpoint" in outcome.err
-    assert outcome.err.count("\n") == 1
-
-
 def test_each_bad_row_says_why_and_the_good_ones_are_answered(llmco2: Run, tmp_path: Path) -> None:
     rows = {
         ",A100-SXM4-80GB,1,100,": "model is missing",

@@ -14,7 +14,7 @@ import pytest
 
 import llmco2 as package
 from llmco2.cli import main as main_module
-from llmco2.errors import CheckpointError, RequestError
+from llmco2.errors import CheckpointError, InstallationError, RequestError
 from tests.cli.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -46,7 +46,8 @@ def raising(error: BaseException) -> Callable[[], Any]:
     ("error", "status", "line"),
     [
         (RequestError("zero tokens"), 2, "llmco2: zero tokens\n"),
-        (CheckpointError("a damaged\n  checkpoint"), 1, "llmco2: a damaged checkpoint\n"),
+        (CheckpointError("a damaged\n  checkpoint"), 2, "llmco2: a damaged checkpoint\n"),
+        (InstallationError("a table is missing"), 1, "llmco2: a table is missing\n"),
         (
             OSError(28, "No space left on device", "x.csv"),
             1,

@@ -126,15 +126,18 @@ def test_a_misspelt_key_of_a_file_is_named(own_folder: Path, capsys: pytest.Capt
     assert "hiden_dim" in capsys.readouterr().err
 
 
-def test_an_absent_or_damaged_checkpoint_is_one_line(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_a_checkpoint_that_cannot_be_is_one_line_and_exit_code_2(
+    command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (own_folder / "text.ckpt").write_text("no checkpoint")
-    for name in ("absent.ckpt", "text.ckpt"):
-        assert cli.main(["test", "--ckpt_path", name]) == 1
+    torch.save({"state_dict": {}}, own_folder / "foreign.ckpt")
+    (own_folder / "torn.ckpt").write_bytes((own_folder / "foreign.ckpt").read_bytes()[:200])
+    for name in ("absent.ckpt", "torn.ckpt", "foreign.ckpt", "."):
+        assert cli.main([command, "--ckpt_path", name]) == 2
         error = capsys.readouterr().err
         assert error.startswith("llmco2: ")
         assert error.count("\n") == 1
+        assert "checkpoint" in error
 
 
 def test_an_untrained_network_says_so(caplog: pytest.LogCaptureFixture) -> None:

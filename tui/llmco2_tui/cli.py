@@ -164,6 +164,11 @@ def _check(args: argparse.Namespace) -> None:
         from llmco2.catalog.grids import resolve_zone  # noqa: PLC0415
 
         resolve_zone(args.zone)
+    if args.checkpoint is not None or args.calibration is not None:
+        from llmco2.predictor.calibration import load_calibration  # noqa: PLC0415 - numpy
+        from llmco2.predictor.checkpoint import load_checkpoint  # noqa: PLC0415
+
+        load_calibration(args.calibration, gpu_id="", engine="", checkpoint=load_checkpoint(args.checkpoint))
 
 
 def _check_output(args: argparse.Namespace) -> None:
