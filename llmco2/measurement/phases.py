@@ -60,6 +60,7 @@ class PhaseLabel:
     energy_j: float
     energy_std_j: float | None  # None: a single block has no spread
     time_s: float
+    time_std_s: float | None
     repeats: int  # runs inside windows, all blocks together
     window_s: float  # all windows together
     readings: tuple[WindowReading, ...]
@@ -101,20 +102,20 @@ def measure_phases(
         MeasurementError: a window has no energy reading; the text gives the meter's reason.
     """
     report("warm-up", 0.0)
-    flags = [] if _warm_up(workload, meter, plan) else [UNSETTLED]
+    flags = [] if warm_up(workload.whole, meter, plan) else [UNSETTLED]
     phases = (
         [PREFILL, WHOLE] if output_tokens == 1 or not workload.decodes_alone else [PREFILL, DECODE, WHOLE]
     )
     runners = {PREFILL: workload.prefill, DECODE: _timed_by_nobody(workload), WHOLE: workload.whole}
-    blocks: dict[str, list[_Block]] = {phase: [] for phase in phases}
-    repeats = {phase: _first_guess(runners[phase], meter, plan) for phase in phases}
+    blocks: dict[str, list[Block]] = {phase: [] for phase in phases}
+    repeats = {phase: first_guess(runners[phase], meter, plan) for phase in phases}
     for _ in range(int(plan.blocks)):  # phases alternate, so that a slow drift meets all of them alike
         for phase in phases:
-            block = _measure_block(phase, runners[phase], repeats[phase], meter, plan)
+            block = measure_block(phase, runners[phase], repeats[phase], meter, plan)
             repeats[phase] = block.repeats
             blocks[phase].append(block)
             report(phase, block.energy_j)
-    prefill, whole = _label(blocks[PREFILL]), _label(blocks[WHOLE])
+    prefill, whole = label(blocks[PREFILL]), label(blocks[WHOLE])
     decode, by_difference = _decode_label(blocks, prefill, whole, output_tokens)
     flags += [DECODE_BY_DIFFERENCE] if by_difference else []
     timings = tuple(timing for block in blocks[WHOLE] for timing in block.timings)
@@ -162,7 +163,9 @@ Runner = Callable[[int], tuple[RequestTiming, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Block:
+class Block:
+    """One window and what was run in it."""
+
     reading: WindowReading
     repeats: int
     energy_j: float
@@ -177,18 +180,18 @@ def _timed_by_nobody(workload: Workload) -> Runner:
     return run
 
 
-def _warm_up(workload: Workload, meter: EnergyMeter, plan: MeasurePlan) -> bool:
-    """Run the whole until it settles or the limit passes; return whether it settled."""
+def warm_up(run: Runner, meter: EnergyMeter, plan: MeasurePlan) -> bool:
+    """Call ``run(1)`` until it settles or the limit passes; return whether it settled."""
     settling = Settling(
         latency_tolerance=plan.settle_tolerance_percent / 100.0,
         temperature_tolerance_c=plan.temperature_tolerance_c,
         temperature_span_s=plan.temperature_span_s,
     )
-    workload.whole(1)  # lazy loading, autotuning and compilation are nobody's steady state
+    run(1)  # lazy loading, autotuning and compilation are nobody's steady state
     started_s = meter.clock.now_s()
     while not settling.settled:
         began_s = meter.clock.now_s()
-        workload.whole(1)
+        run(1)
         ended_s = meter.clock.now_s()
         settling.add(at_s=ended_s, latency_s=ended_s - began_s, temperature_c=_hottest_c(meter))
         if ended_s - started_s >= plan.warm_up_limit_s:
@@ -204,14 +207,15 @@ def _counter_period_s(meter: EnergyMeter) -> float | None:
     return max((d.counter_period_s for d in meter.devices() if d.counter_period_s is not None), default=None)
 
 
-def _first_guess(run: Runner, meter: EnergyMeter, plan: MeasurePlan) -> int:
+def first_guess(run: Runner, meter: EnergyMeter, plan: MeasurePlan) -> int:
+    """Return how often to run in the first window, judged by one run."""
     began_s = meter.clock.now_s()
     run(1)
     run_s = meter.clock.now_s() - began_s
     return repeats_to_span(_GROWTH * span_needed_s(_counter_period_s(meter), plan), run_s)
 
 
-def _measure_block(phase: str, run: Runner, repeats: int, meter: EnergyMeter, plan: MeasurePlan) -> _Block:
+def measure_block(phase: str, run: Runner, repeats: int, meter: EnergyMeter, plan: MeasurePlan) -> Block:
     """Measure one window; a window that came out short is run again, longer."""
     for attempt in range(_LONGER_TRIES):
         reading, timings = _window(phase, run, repeats, meter)
@@ -222,7 +226,7 @@ def _measure_block(phase: str, run: Runner, repeats: int, meter: EnergyMeter, pl
     energy_j = reading.energy_j
     if energy_j is None:
         raise MeasurementError(explain(f"no energy reading of {phase}", got=_why(reading)))
-    return _Block(reading=reading, repeats=repeats, energy_j=energy_j, timings=timings)
+    return Block(reading=reading, repeats=repeats, energy_j=energy_j, timings=timings)
 
 
 def _window(
@@ -242,12 +246,15 @@ def _why(reading: WindowReading) -> str:
     return "; ".join(dict.fromkeys(reasons)) or "no reason given"
 
 
-def _label(blocks: Sequence[_Block]) -> PhaseLabel:
+def label(blocks: Sequence[Block]) -> PhaseLabel:
+    """Return the label of one run from its windows."""
     energies = [block.energy_j / block.repeats for block in blocks]
+    times = [block.reading.duration_s / block.repeats for block in blocks]
     return PhaseLabel(
         energy_j=fmean(energies),
         energy_std_j=stdev(energies) if len(energies) > 1 else None,
-        time_s=fmean(block.reading.duration_s / block.repeats for block in blocks),
+        time_s=fmean(times),
+        time_std_s=stdev(times) if len(times) > 1 else None,
         repeats=sum(block.repeats for block in blocks),
         window_s=sum(block.reading.duration_s for block in blocks),
         readings=tuple(block.reading for block in blocks),
@@ -255,19 +262,18 @@ def _label(blocks: Sequence[_Block]) -> PhaseLabel:
 
 
 def _decode_label(
-    blocks: dict[str, list[_Block]], prefill: PhaseLabel, whole: PhaseLabel, output_tokens: int
+    blocks: dict[str, list[Block]], prefill: PhaseLabel, whole: PhaseLabel, output_tokens: int
 ) -> tuple[PhaseLabel | None, bool]:
     """Return decode's label and whether it is a difference; spreads of a difference add in quadrature."""
     if DECODE in blocks:
-        return _label(blocks[DECODE]), False
+        return label(blocks[DECODE]), False
     if output_tokens == 1:
         return None, False
-    spreads = (prefill.energy_std_j, whole.energy_std_j)
-    spread = None if None in spreads else math.hypot(*(value for value in spreads if value is not None))
     difference = PhaseLabel(
         energy_j=whole.energy_j - prefill.energy_j,
-        energy_std_j=spread,
+        energy_std_j=_spread(prefill.energy_std_j, whole.energy_std_j),
         time_s=whole.time_s - prefill.time_s,
+        time_std_s=_spread(prefill.time_std_s, whole.time_std_s),
         repeats=whole.repeats,
         window_s=whole.window_s,
         readings=whole.readings,
@@ -281,6 +287,10 @@ def _decode_label(
             )
         )
     return difference, True
+
+
+def _spread(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else math.hypot(first, second)
 
 
 def _disagree(

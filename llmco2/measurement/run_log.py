@@ -1,6 +1,6 @@
-"""The durable log of measured runs: one JSON object a line, appended and synced before work goes on.
+"""The durable log of measured runs or kernels: one JSON object a line, appended and synced before work goes on.
 
-Invariant: once :meth:`RunLog.append` has returned, that row survives ``kill -9`` and a power cut. A row that
+Invariant: once :meth:`RowLog.append` has returned, that row survives ``kill -9`` and a power cut. A row that
 was being written when the process died is moved aside on the next open, never read as data. One writer only.
 """
 
@@ -15,23 +15,19 @@ from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 from llmco2.errors import FileFormatError, InputError, MeasurementError, explain
-from llmco2.records.run import RUN_COLUMNS, RUN_SCHEMA_VERSION, MeasuredRun
+from llmco2.records.run import RUN_SCHEMA_VERSION, KernelMeasurement, MeasuredRun
 
-_REQUIRED: Final = ("schema_version", "run_id", "source", "model", "gpu")
+Row = TypeVar("Row", MeasuredRun, KernelMeasurement)
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "str": (str,),
     "bool": (bool,),
     "int": (int,),
     "float": (int, float),
 }
-_COLUMNS: Final = {
-    field.name: tuple(kind for name in str(field.type).split(" | ") for kind in _KINDS.get(name, (NoneType,)))
-    for field in fields(MeasuredRun)
-}
-_START: Final = f'{{"{RUN_COLUMNS[0]}"'.encode()
+_START: Final = b'{"schema_version"'  # the first column of every record
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -47,26 +43,57 @@ class Repair:
         return f"torn last line ({size}) moved to {self.moved_to.name}"
 
 
-class RunLog:
-    """An append-only file of :class:`MeasuredRun` rows, held under an exclusive lock while open.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFormat(Generic[Row]):
+    """What one kind of log holds: its record, the columns that none of its rows lacks, and its name."""
+
+    record: type[Row]
+    required: tuple[str, ...]
+    noun: str
+
+    def kinds(self) -> dict[str, tuple[type, ...]]:
+        """Return the types that each column may hold."""
+        return {
+            field.name: tuple(
+                kind for name in str(field.type).split(" | ") for kind in _KINDS.get(name, (NoneType,))
+            )
+            for field in fields(self.record)
+        }
+
+
+RUNS: Final = RowFormat(
+    record=MeasuredRun,
+    required=("schema_version", "run_id", "source", "model", "gpu"),
+    noun="a measured run",
+)
+KERNELS: Final = RowFormat(
+    record=KernelMeasurement,
+    required=("schema_version", "run_id", "source", "kind", "gpu"),
+    noun="a measured kernel",
+)
+
+
+class RowLog(Generic[Row]):
+    """An append-only file of rows of one record, held under an exclusive lock while open.
 
     Use it as a context manager. ``repair`` says what opening had to mend, ``None`` where nothing.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, form: RowFormat[Row]) -> None:
         """Open or create the log.
 
         Raises:
             InputError: another process writes the file, or it cannot be created or written here.
-            FileFormatError: the file holds something else than measured runs; the message names the line.
+            FileFormatError: the file holds something else than such rows; the message names the line.
         """
         self.path = Path(path)
+        self._form: RowFormat[Row] = form
         self.repair: Repair | None = None
         self._descriptor = _open_locked(self.path)
         try:
             content = _read_all(self._descriptor)
             complete, fragment = _split_torn(content)
-            self._rows = [row for _, row in _parse(complete, self.path)]
+            self._rows: list[Row] = list(_parse(complete, self.path, form))
             if fragment:
                 self._check_ours(fragment)
                 self._mend(len(complete), fragment)
@@ -76,7 +103,7 @@ class RunLog:
             raise
 
     @property
-    def rows(self) -> tuple[MeasuredRun, ...]:
+    def rows(self) -> tuple[Row, ...]:
         """Every complete row, oldest first."""
         return tuple(self._rows)
 
@@ -85,9 +112,13 @@ class RunLog:
 
         A failed configuration counts as finished (its reason is on record) unless ``retry_failed``.
         """
-        return frozenset(row.run_id for row in self._rows if row.status == "ok" or not retry_failed)
+        return frozenset(
+            row.run_id
+            for row in self._rows
+            if row.run_id is not None and (row.status == "ok" or not retry_failed)
+        )
 
-    def append(self, run: MeasuredRun) -> None:
+    def append(self, run: Row) -> None:
         """Write one row and sync it to the disk; it is durable when this returns.
 
         Raises:
@@ -103,7 +134,7 @@ class RunLog:
             raise MeasurementError(
                 explain(
                     f"{', '.join(bad)} is not a finite number",
-                    got=run.run_id,
+                    got=str(run.run_id),
                     expected="a reading or nothing",
                 )
             ) from error
@@ -138,12 +169,13 @@ class RunLog:
     def _check_ours(self, fragment: bytes) -> None:
         """Refuse to cut a file without a single complete row unless its text is the start of one of ours."""
         if not self._rows and not fragment.startswith(_START) and not _START.startswith(fragment):
-            raise _foreign(f"{self.path}, line 1", got=repr(fragment[:40].decode(errors="replace")))
+            shown = repr(fragment[:40].decode(errors="replace"))
+            raise _foreign(f"{self.path}, line 1", self._form, got=shown)
 
     def _mend(self, keep_bytes: int, fragment: bytes) -> None:
         """Move ``fragment`` to a file beside the log, then cut it off: in this order nothing is ever lost."""
-        if _is_row(fragment):  # only the newline is missing
-            self._rows.append(_row(json.loads(fragment), "the last line"))
+        if _is_row(fragment, self._form):  # only the newline is missing
+            self._rows.append(_row(json.loads(fragment), "the last line", self._form))
             _write_fully(self._descriptor, b"\n")
             os.fsync(self._descriptor)
             return
@@ -157,20 +189,41 @@ class RunLog:
         self.repair = Repair(fragment_bytes=len(fragment), moved_to=aside)
 
 
+class RunLog(RowLog[MeasuredRun]):
+    """The log of a campaign of phases; see :class:`RowLog`."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Open or create the log."""
+        super().__init__(path, RUNS)
+
+
+class KernelLog(RowLog[KernelMeasurement]):
+    """The log of a campaign of kernels; see :class:`RowLog`."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Open or create the log."""
+        super().__init__(path, KERNELS)
+
+
 def read_runs(path: Path | str) -> list[MeasuredRun]:
-    """Return the complete rows of a log without locking it, so that a running campaign can be watched.
+    """Return the complete runs of a log without locking it, so that a running campaign can be watched.
 
     Raises:
         InputError: the file cannot be read.
         FileFormatError: the file holds something else than measured runs; the message names the line.
     """
+    return read_rows(path, RUNS)
+
+
+def read_rows(path: Path | str, form: RowFormat[Row]) -> list[Row]:
+    """Return the complete rows of a log of any kind; see :func:`read_runs`."""
     path = Path(path)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(explain(f"cannot read {path}", got=error.strerror)) from error
     complete, _ = _split_torn(content)
-    return [row for _, row in _parse(complete, path)]
+    return list(_parse(complete, path, form))
 
 
 def _open_locked(path: Path) -> int:
@@ -233,7 +286,8 @@ def _split_torn(content: bytes) -> tuple[bytes, bytes]:
     return content[:end], content[end:]
 
 
-def _parse(content: bytes, path: Path) -> Iterator[tuple[int, MeasuredRun]]:
+def _parse(content: bytes, path: Path, form: RowFormat[Row]) -> Iterator[Row]:
+    kinds = form.kinds()
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -241,24 +295,26 @@ def _parse(content: bytes, path: Path) -> Iterator[tuple[int, MeasuredRun]]:
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise _foreign(where, got=repr(line[:40].decode(errors="replace"))) from error
-        yield number, _row(value, where)
+            raise _foreign(where, form, got=repr(line[:40].decode(errors="replace"))) from error
+        yield _row(value, where, form, kinds)
 
 
-def _is_row(fragment: bytes) -> bool:
+def _is_row(fragment: bytes, form: RowFormat[Row]) -> bool:
     try:
         value = json.loads(fragment)
     except ValueError:
         return False
-    return isinstance(value, dict) and all(key in value for key in _REQUIRED)
+    return isinstance(value, dict) and all(key in value for key in form.required)
 
 
-def _row(value: Any, where: str) -> MeasuredRun:
+def _row(
+    value: Any, where: str, form: RowFormat[Row], kinds: dict[str, tuple[type, ...]] | None = None
+) -> Row:
     if not isinstance(value, dict):
-        raise _foreign(where, got=type(value).__name__)
-    missing = [key for key in _REQUIRED if key not in value]
+        raise _foreign(where, form, got=type(value).__name__)
+    missing = [key for key in form.required if key not in value]
     if missing:
-        raise _foreign(where, got=f"an object without {', '.join(missing)}")
+        raise _foreign(where, form, got=f"an object without {', '.join(missing)}")
     if value["schema_version"] != RUN_SCHEMA_VERSION:
         raise FileFormatError(
             explain(
@@ -268,21 +324,22 @@ def _row(value: Any, where: str) -> MeasuredRun:
                 remedy="use the llmco2 release that wrote it",
             )
         )
+    columns = kinds or form.kinds()
     for key, content in value.items():
-        kinds = _COLUMNS.get(key)
-        if kinds is None:
-            raise _foreign(where, got=f"the unknown column {key!r}")
-        if not isinstance(content, kinds) or (isinstance(content, bool) and bool not in kinds):
-            raise _foreign(where, got=f"{key} = {content!r}")
-    return MeasuredRun(**value)
+        allowed = columns.get(key)
+        if allowed is None:
+            raise _foreign(where, form, got=f"the unknown column {key!r}")
+        if not isinstance(content, allowed) or (isinstance(content, bool) and bool not in allowed):
+            raise _foreign(where, form, got=f"{key} = {content!r}")
+    return form.record(**value)
 
 
-def _foreign(where: str, *, got: str) -> FileFormatError:
+def _foreign(where: str, form: RowFormat[Row], *, got: str) -> FileFormatError:
     return FileFormatError(
         explain(
-            f"{where}: not a measured run",
+            f"{where}: not {form.noun}",
             got=got,
-            expected="one JSON object of a measured run a line",
+            expected=f"one JSON object of {form.noun} a line",
             remedy="choose another --output",
         )
     )

@@ -1,4 +1,4 @@
-"""The measured run: one configuration, what was measured of it, how, and by what.
+"""The measured run and the measured kernel: one configuration, what was measured of it, how, and by what.
 
 Invariant: the schema is flat and versioned; a value nobody measured is ``None``, never zero. Energies are
 gross (idle included) joules of all GPUs in use for the whole batch; ``energy_includes`` says where not.
@@ -117,13 +117,20 @@ RUN_COLUMNS: Final = tuple(field.name for field in fields(MeasuredRun))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelMeasurement:
-    """One measured kernel: its kind, its shape, its latency and, where known, its power."""
+    """One measured kernel: its kind, its shape, its latency and, where known, its power and energy.
+
+    Labels are of one launch: means over windows, and the standard deviation between them.
+    """
 
     schema_version: int = RUN_SCHEMA_VERSION
+    run_id: str | None = None  # stable identity of the shape inside its source, where it was measured by us
     source: str
     simulated: bool = False
+    status: str = "ok"  # ok | failed
+    failure_reason: str | None = None
+    flags: str = ""  # semicolon-separated warnings: warm_cache; launched_eagerly; unsettled; throttled …
     gpu: str
-    kind: str  # gemm | prefill_attention | decode_attention | moe | all_reduce | norm …
+    kind: str  # gemm | prefill_attention | decode_attention | moe | all_reduce | rms_norm | copy …
     precision: str
     m: float | None = None  # tokens
     n: float | None = None
@@ -137,10 +144,17 @@ class KernelMeasurement:
     experts_per_token: int | None = None
     n_gpus: int = 1
     message_bytes: float | None = None
-    latency_s: float
-    power_w: float | None = None
+    latency_s: float | None = None  # None: the kernel failed
+    latency_std_s: float | None = None
+    power_w: float | None = None  # mean of one GPU while the kernel was launched again and again
     energy_j: float | None = None
-    repeats: int = 1
+    energy_std_j: float | None = None
+    repeats: int = 1  # launches inside all windows
+    window_s: float | None = None  # length of all windows together
+    flops: float | None = None  # of one launch; a multiply-add counts as 2
+    bytes_moved: float | None = (
+        None  # of one launch at least: each operand read once, the result written once
+    )
 
     # what else decides a kernel's time, where the source says it
     kv_precision: str | None = None
@@ -153,6 +167,24 @@ class KernelMeasurement:
     implementation: str | None = None  # the library's kernel, e.g. "vllm_flash_attn_fa3"
     engine_version: str | None = None
     power_limit_w: float | None = None
+
+    # how it was measured, where that was us
+    cold_cache: bool | None = None  # operands rotated through more memory than the last cache holds
+    cuda_graphs: bool | None = None  # launches came from a captured graph: no host between them
+    energy_method: str | None = None  # counter_slope | counter_window | integrated_power
+    counter_period_s: float | None = None
+    integrated_energy_j: float | None = None  # the other way of measuring, where both were possible
+    idle_power_w: float | None = None  # one GPU, bare
+    context_idle_power_w: float | None = None  # one GPU, CUDA context loaded
+    sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    temperature_c: float | None = None
+    gpu_utilization_percent: float | None = None
+    throttle_reasons: str | None = None
+    driver_version: str | None = None
+    device_name: str | None = None
+    measured_at: str | None = None  # ISO 8601, UTC
+    notes: str = ""
 
 
 KERNEL_COLUMNS: Final = tuple(field.name for field in fields(KernelMeasurement))
