@@ -122,7 +122,7 @@ def formula_table(constants: Constants, work: Work) -> Table:
 
 def fit_constants(data: EnergyDataModule, rows: Index, *, merged: bool = False) -> Constants:
     """Return the constants fitted to those of ``rows`` that know an energy."""
-    from scipy.optimize import least_squares  # type: ignore[import-untyped]  # noqa: PLC0415 - of an extra
+    from scipy.optimize import least_squares  # noqa: PLC0415 - of an extra
 
     known = energy_rows(data, rows)
     work, labels = row_work(data, known, merged=merged), measured_labels(data, known)
