@@ -33,8 +33,8 @@ class EnergyModel(nn.Module):
         """Return predictions ``(n_rows, N_LABELS)``; NaN where the network has nothing to say."""
 
     @abstractmethod
-    def loss(self, batch: RunBatch, generator: torch.Generator) -> Tensor:
-        """Return what training minimises, a scalar."""
+    def loss(self, batch: RunBatch, generator: torch.Generator, *, formula_alone: bool = False) -> Tensor:
+        """Return what training minimises, a scalar; ``formula_alone`` leaves a graph correction out."""
 
     @abstractmethod
     def parameter_groups(self, options: OptimizerOptions) -> list[dict[str, Any]]:
@@ -66,12 +66,15 @@ class PhysicsModel(EnergyModel):
         """Return predictions of every label."""
         return predicted_labels(self.network(batch.graphs), batch)
 
-    def loss(self, batch: RunBatch, generator: torch.Generator) -> Tensor:
+    def loss(self, batch: RunBatch, generator: torch.Generator, *, formula_alone: bool = False) -> Tensor:
         """Return the negative log posterior of the batch, per row."""
         graphs = hide_names(batch.graphs, self.unknown_share, generator)
-        errors = log_errors(predicted_labels(self.network(graphs), batch), batch.labels)
+        coefficients = self.network(graphs, corrected=not formula_alone)
+        errors = log_errors(predicted_labels(coefficients, batch), batch.labels)
         errors = torch.where(batch.labels.isnan(), errors, errors + self.levels(batch.source))
-        return robust_loss(errors, batch.labels, batch.weight) / self.priors.noise**2 + self.penalty()
+        loss = robust_loss(errors, batch.labels, batch.weight) / self.priors.noise**2 + self.penalty()
+        # Weights that took no part still have gradients, zeros, which training on several devices counts on.
+        return loss + 0.0 * sum(w.sum() for w in self._graph_weights()) if formula_alone else loss
 
     def penalty(self) -> Tensor:
         """Return the negative log prior, per effective row."""
@@ -79,15 +82,18 @@ class PhysicsModel(EnergyModel):
 
     def parameter_groups(self, options: OptimizerOptions) -> list[dict[str, Any]]:
         """Return the formula's constants, which priors hold, and graph weights, which decay holds."""
-        graph = {name for name, _ in self.network.named_parameters() if name.split(".")[0] in _GRAPH_PARTS}
-        weights = [p for name, p in self.network.named_parameters() if name in graph]
-        constants = [p for name, p in self.network.named_parameters() if name not in graph]
+        weights = self._graph_weights()
+        held = {id(weight) for weight in weights}
+        constants = [p for p in self.network.parameters() if id(p) not in held]
         groups = [
             {"params": [*constants, *self.levels.parameters()], "lr": options.formula_lr, "weight_decay": 0.0}
         ]
         if weights:
             groups.append({"params": weights, "lr": options.graph_lr, "weight_decay": options.weight_decay})
         return groups
+
+    def _graph_weights(self) -> list[nn.Parameter]:
+        return [p for name, p in self.network.named_parameters() if name.split(".")[0] in _GRAPH_PARTS]
 
 
 class PaperModel(EnergyModel):
@@ -104,7 +110,7 @@ class PaperModel(EnergyModel):
         unknown = torch.full_like(energies["energy_j"], torch.nan)
         return torch.stack([energies.get(name, unknown) for name in LABELS], dim=1)
 
-    def loss(self, batch: RunBatch, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - it has no names to hide
+    def loss(self, batch: RunBatch, generator: torch.Generator, *, formula_alone: bool = False) -> Tensor:  # noqa: ARG002 - it has neither names to hide nor a formula
         """Return the weighted error of log energies."""
         energies = self._energies(batch)
         columns = [LABELS.index(name) for name in energies]

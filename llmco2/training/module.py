@@ -31,7 +31,7 @@ from llmco2.training.loss import Priors, log_errors, robust_loss
 from llmco2.training.metrics import ErrorSummary, known_log_errors, row_energy_errors, summaries
 from llmco2.training.models import EnergyModel, PaperModel, PhysicsModel
 from llmco2.training.options import KernelTraining, NetworkOptions, OptimizerOptions, UnknownShare
-from llmco2.training.schedule import rate_schedules
+from llmco2.training.schedule import rate_schedules, steps_of_formula_alone
 
 _LOG = logging.getLogger(__name__)
 _STATE: Final = "llmco2"
@@ -76,6 +76,7 @@ class EnergyModule(pl.LightningModule):
         self.seed = seed
         self.model: EnergyModel | None = None
         self._trained = False
+        self._formula_steps = 0  # the first ones, which leave the graph network out
         self.vocabulary: Vocabulary | None = None
         self.sources: tuple[str, ...] = ()
         self.test_summaries: dict[str, ErrorSummary] = {}
@@ -126,7 +127,8 @@ class EnergyModule(pl.LightningModule):
         stage = self.kernel_training
         loss = torch.zeros((), device=self.device)
         if self.current_epoch >= stage.epochs:
-            loss = loss + self._built().loss(batch, self._generator())
+            alone = self.global_step < self._formula_steps
+            loss = loss + self._built().loss(batch, self._generator(), formula_alone=alone)
         if self._kernels is not None and (self.current_epoch < stage.epochs or stage.weight > 0.0):
             loss = loss + self._kernel_loss(self._kernels)
         self.log("train/loss", loss, batch_size=len(batch.index), prog_bar=True)
@@ -190,9 +192,10 @@ class EnergyModule(pl.LightningModule):
         """Return AdamW with one cycle of the rate for each stage: the formula's, then the graph network's."""
         groups = self._built().parameter_groups(self.optimizer_options)
         optimizer = torch.optim.AdamW(groups)
+        steps = self.trainer.estimated_stepping_batches
+        self._formula_steps = steps_of_formula_alone(self.optimizer_options, len(groups), steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            rate_schedules(self.optimizer_options, len(groups), self.trainer.estimated_stepping_batches),
+            optimizer, rate_schedules(self.optimizer_options, len(groups), steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -30,7 +30,7 @@ def rate_schedules(options: OptimizerOptions, n_groups: int, n_steps: float) -> 
     With one group, or ``formula_share`` 0, every group runs through the whole fit.
     """
     steps = max(int(n_steps), 2)
-    formula_steps = round(options.formula_share * steps) if n_groups > 1 else 0
+    formula_steps = steps_of_formula_alone(options, n_groups, n_steps)
 
     def stage(first: int, last: int) -> Callable[[int], float]:
         return lambda step: one_cycle((step - first) / max(last - 1 - first, 1), options.warmup_share)
@@ -38,3 +38,8 @@ def rate_schedules(options: OptimizerOptions, n_groups: int, n_steps: float) -> 
     if not formula_steps:
         return [stage(0, steps) for _ in range(n_groups)]
     return [stage(0, formula_steps), *(stage(formula_steps, steps) for _ in range(n_groups - 1))]
+
+
+def steps_of_formula_alone(options: OptimizerOptions, n_groups: int, n_steps: float) -> int:
+    """Return how many of the first steps leave the graph network out; 0 where both are fitted at once."""
+    return round(options.formula_share * max(int(n_steps), 2)) if n_groups > 1 else 0
