@@ -32,7 +32,8 @@ GROUP_KINDS: Final = (
     GroupKind(name="deployment", gpu=True, family=True),
 )
 N_GROUP_KINDS: Final = len(GROUP_KINDS)
-DEPLOYMENT_KIND: Final = N_GROUP_KINDS - 1  # its place
+BOARD_KIND: Final = 0  # places of two of them
+DEPLOYMENT_KIND: Final = N_GROUP_KINDS - 1
 
 
 def deployment_groups(deployment: Deployment) -> tuple[str, ...]:

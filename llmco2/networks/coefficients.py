@@ -2,9 +2,8 @@
 
 A score of zero everywhere is the formula with its prior constants. Shrunken offsets per kernel kind, engine,
 precision, board, model family and their groups make it the fitted formula; a graph network over size-free descriptors
-of the kernels adds a bounded correction that is zero at the start, and zero for a deployment that was never measured
-itself: there the formula is what transfers. Coefficients never see a request's size, so predictions stay monotone in
-it.
+of the kernels adds a bounded correction that is zero at the start, and zero where the engine was never measured on the
+board: there the formula is what transfers. Coefficients never see a request's size, so predictions stay monotone in it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv, global_mean_pool
 
 from llmco2.features.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
-from llmco2.features.groups import DEPLOYMENT_KIND
+from llmco2.features.groups import BOARD_KIND
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 from llmco2.kernels.slots import KINDS, N_SLOTS, PHASES, SLOT_KINDS
 from llmco2.networks.batch import DeploymentBatch
@@ -107,10 +106,10 @@ class CoefficientNetwork(nn.Module):
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
 
-    def forward(self, batch: DeploymentBatch) -> Coefficients:
-        """Return the coefficients of every deployment of ``batch``."""
+    def forward(self, batch: DeploymentBatch, *, corrected: bool = True) -> Coefficients:
+        """Return the coefficients of every deployment of ``batch``; of the formula alone unless ``corrected``."""
         slot_scores, phase_scores = self._formula_scores(batch)
-        if self.hidden_dim:
+        if self.hidden_dim and corrected:
             slot_correction, phase_correction = self._corrections(batch)
             slot_scores = slot_scores + slot_correction
             phase_scores = phase_scores + phase_correction
@@ -154,7 +153,7 @@ class CoefficientNetwork(nn.Module):
         for convolution in self.convolutions:
             hidden = hidden + torch.tanh(convolution(hidden, graphs.edge_index))
         pooled = global_mean_pool(hidden, graphs.batch, n_graphs)  # (n_graphs, hidden_dim)
-        limit = self.correction_limit * is_measured(batch).repeat(len(PHASES))[:, None]  # (n_graphs, 1)
+        limit = self.correction_limit * is_gate_open(batch).repeat(len(PHASES))[:, None]  # (n_graphs, 1)
         both = torch.cat([hidden, pooled[graphs.batch]], dim=1)
         node = limit[graphs.batch] * torch.tanh(self.slot_head(both) / self.correction_limit)
         dense = node.new_zeros(n_graphs * N_SLOTS, N_SLOT_COEFFICIENTS)
@@ -163,9 +162,9 @@ class CoefficientNetwork(nn.Module):
         return dense.view(len(PHASES), n, N_SLOTS, -1), phase.view(len(PHASES), n, -1)
 
 
-def is_measured(batch: DeploymentBatch) -> Tensor:
-    """Return 1 for deployments that were measured themselves, else 0, ``(n_deployments,)``."""
-    return (batch.groups[:, DEPLOYMENT_KIND] > 0).float()
+def is_gate_open(batch: DeploymentBatch) -> Tensor:
+    """Return 1 for deployments whose engine was measured on their board, else 0, ``(n_deployments,)``."""
+    return (batch.groups[:, BOARD_KIND] > 0).float()
 
 
 def _bounded(ranges: dict[str, tuple[float, float, float]], scores: Tensor) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llmco2.features.deployment import Deployment, DeploymentColumns
 from llmco2.features.descriptors import deployment_features, phase_graphs
-from llmco2.features.groups import DEPLOYMENT_KIND, deployment_groups
+from llmco2.features.groups import BOARD_KIND, deployment_groups
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 from llmco2.kernels.graph import mean_adjacency
 from llmco2.kernels.slots import KINDS, PHASES, SLOT_KINDS, KernelKind, Phase
@@ -92,8 +92,8 @@ def coefficients(
     attention = arrays["engine_attention"][engine][:, None, :] * _IS_ATTENTION[:, None]
     slot_scores = per_deployment[:, None, :] + per_slot + attention
     answer: dict[Phase, PhaseCoefficients] = {}
-    # The graph network corrects deployments that were measured themselves; elsewhere the formula answers.
-    gate = (groups[DEPLOYMENT_KIND] > 0).astype(np.float32)
+    # The graph network corrects where the engine was measured on the board; elsewhere the formula answers.
+    gate = (groups[BOARD_KIND] > 0).astype(np.float32)
     for p, phase in enumerate(PHASES):
         phase_scores = arrays["base_phase"][p] + arrays["engine_phase"][engine, p] + phase_level
         slot = slot_scores

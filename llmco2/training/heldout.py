@@ -47,8 +47,8 @@ class Fold:
 
     @property
     def needs_graph(self) -> bool:
-        """Whether the graph network answers here at all; elsewhere it is gated off and the formula answers."""
-        return self.case is Newness.MEASURED
+        """Whether the graph network answers here at all; on a new board its gate is shut and the formula answers."""
+        return self.case not in (Newness.NEW_GPU, Newness.NEW_BOTH)
 
 
 def training_rows(data: EnergyDataModule, latency_share: float = 1.0 / 3.0) -> Index:
@@ -130,8 +130,11 @@ def fit_rows(
 
 @torch.no_grad()
 def energy_log_errors(network: CoefficientNetwork, data: EnergyDataModule, rows: Index, *, engine_known: bool = True,
-                      precision_known: bool = True) -> NDArray[np.float64]:  # fmt: skip
-    """Return ``log(predicted / measured)`` of each row's energy, ``(n_rows,)``; names may be hidden."""
+                      precision_known: bool = True, corrected: bool = True) -> NDArray[np.float64]:  # fmt: skip
+    """Return ``log(predicted / measured)`` of each row's energy, ``(n_rows,)``.
+
+    Names may be hidden, and the graph network's correction left out.
+    """
     data.use_vocabulary(network.vocabulary)
     batch = data.take(rows)
     graphs = batch.graphs
@@ -141,7 +144,7 @@ def energy_log_errors(network: CoefficientNetwork, data: EnergyDataModule, rows:
         )
     if not precision_known:
         graphs = replace(graphs, precision=torch.zeros_like(graphs.precision))
-    predicted = predicted_labels(network(graphs), batch)
+    predicted = predicted_labels(network(graphs, corrected=corrected), batch)
     errors: NDArray[np.float64] = (
         row_energy_errors(known_log_errors(predicted, batch.labels)).double().numpy()
     )

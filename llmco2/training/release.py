@@ -157,10 +157,7 @@ def _judge(data: EnergyDataModule, fold: Fold, seed: int) -> tuple[NDArray[np.fl
     errors = energy_log_errors(network, data, fold.test)
     if not fold.needs_graph:
         return errors, errors
-    limit, network.correction_limit = network.correction_limit, 0.0
-    formula = energy_log_errors(network, data, fold.test)
-    network.correction_limit = limit
-    return errors, formula
+    return errors, energy_log_errors(network, data, fold.test, corrected=False)
 
 
 def _unknown_factors(network: CoefficientNetwork, data: EnergyDataModule, rows: Index) -> dict[str, float]:
