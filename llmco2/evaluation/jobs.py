@@ -57,17 +57,16 @@ def planned_jobs(
         for place, contender in enumerate(contenders):
             if seed and not contender.seeded:
                 continue
+            fits = n_seeds if n_rival_seeds is None or SHIPS in contender.names else n_rival_seeds
+            if not wanted & {*contender.names} or seed >= fits:
+                continue
             for fold in every:
-                names = set(contender.methods(fold))
-                fits = n_seeds if n_rival_seeds is None or SHIPS in names else n_rival_seeds
-                if not wanted & names or seed >= fits:
-                    continue
                 split = splits[fold.name]
                 key = JobKey(
                     fold=fold.name,
                     test_sha256=split.test_sha256,
                     train_sha256=split.train_sha256,
-                    methods=contender.methods(fold),
+                    methods=contender.names,
                     seed=seed,
                     code=codes[place],
                 )

@@ -34,12 +34,6 @@ class Contender:
     judge: Judge
     seeded: bool  # False: every seed gives the same answer, so it is run once
     about: str  # one sentence with the source
-    # Which of the names are judged on a fold, where not all of them are.
-    names_on: Callable[[Fold], tuple[str, ...]] | None = None
-
-    def methods(self, fold: Fold) -> tuple[str, ...]:
-        """Return the names of the methods that this contender judges on a fold."""
-        return self.names if self.names_on is None else self.names_on(fold)
 
 
 def label_errors(predicted: NDArray[np.float64], data: EnergyDataModule, rows: Index) -> LabelErrors:

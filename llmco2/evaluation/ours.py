@@ -1,8 +1,7 @@
-"""The project's own model as contenders: what ships, the formula, the graph network unleashed, and trees.
+"""The project's own model as a contender: what ships, the formula, the graph network unleashed, and trees.
 
-Invariant: fits are the release's own (``llmco2.training.heldout.fit_rows``). Where the release would not fit the
-graph network, because it is gated off there, what ships comes from the formula's fit, which takes a quarter of the
-time.
+Invariant: fits are the release's own (``llmco2.training.heldout.fit_rows``), one for all of these methods: the formula
+stands still while its graph network is fitted, so that the formula alone is the same as if it were fitted alone.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _SMALLEST: Final = 1e-9
 
 
 class OpenGateNetwork(CoefficientNetwork):
-    """A fitted network whose graph part also corrects deployments that were never measured."""
+    """A fitted network whose graph part also corrects where its engine was never measured on the board."""
 
     @classmethod
     def of(cls, network: CoefficientNetwork) -> OpenGateNetwork:
@@ -55,40 +54,34 @@ class OpenGateNetwork(CoefficientNetwork):
 
 
 @torch.no_grad()
-def network_errors(network: CoefficientNetwork, data: EnergyDataModule, rows: Index) -> LabelErrors:
-    """Return the log errors of every label of these rows, ``(n_rows, N_LABELS)``."""
+def network_errors(
+    network: CoefficientNetwork, data: EnergyDataModule, rows: Index, *, corrected: bool = True
+) -> LabelErrors:
+    """Return the log errors of every label of these rows, ``(n_rows, N_LABELS)``; of the formula alone on request."""
     data.use_vocabulary(network.vocabulary)
     batch = data.take(rows)
-    predicted = predicted_labels(network(batch.graphs), batch)
+    predicted = predicted_labels(network(batch.graphs, corrected=corrected), batch)
     return label_errors(predicted.double().numpy(), data, rows)
 
 
-def judge_formula(data: EnergyDataModule, fold: Fold, seed: int) -> dict[str, LabelErrors]:
-    """Return the errors of the fitted formula, of trees beside it, and of what ships where that is the formula."""
-    network = fit_rows(data, fold.train, fold.name, graph=False, seed=seed)
-    errors = {FORMULA: network_errors(network, data, fold.test)}
-    if not fold.needs_graph:
-        errors[SHIPS] = errors[FORMULA]
+def judge_ours(data: EnergyDataModule, fold: Fold, seed: int) -> dict[str, LabelErrors]:
+    """Return the errors of what ships, its formula alone, its graph network with the gate open, and of trees."""
+    network = fit_rows(data, fold.train, fold.name, graph=True, seed=seed)
     known: Index = fold.train[energy_known(data.tensors)[fold.train]]
+    residual = -energy_log_errors(network, data, known, corrected=False)
+    formula = network_errors(network, data, fold.test, corrected=False)
+    errors = {
+        SHIPS: network_errors(network, data, fold.test),
+        FORMULA: formula,
+        OPEN_GATE: network_errors(OpenGateNetwork.of(network), data, fold.test),
+    }
     features, weight = tree_features(data), data.tensors.weight.numpy()[known]
-    residual = _boosted_trees(seed).fit(
-        features[known], -energy_log_errors(network, data, known), sample_weight=weight
-    )
-    shift = residual.predict(features[fold.test])
-    errors[RESIDUAL_TREES] = _energies_only(errors[FORMULA] + shift[:, None])
+    shift = _boosted_trees(seed).fit(features[known], residual, sample_weight=weight)
+    errors[RESIDUAL_TREES] = _energies_only(formula + shift.predict(features[fold.test])[:, None])
     target = measured_log_energy(data)
     raw = _boosted_trees(seed).fit(features[known], target[known], sample_weight=weight)
     raw_errors = raw.predict(features[fold.test]) - target[fold.test]
-    errors[RAW_TREES] = _as_one_energy(raw_errors, errors[FORMULA])
-    return errors
-
-
-def judge_graph(data: EnergyDataModule, fold: Fold, seed: int) -> dict[str, LabelErrors]:
-    """Return the errors of the graph network with its gate open, and of what ships where it answers."""
-    network = fit_rows(data, fold.train, fold.name, graph=True, seed=seed)
-    errors = {OPEN_GATE: network_errors(OpenGateNetwork.of(network), data, fold.test)}
-    if fold.needs_graph:
-        errors[SHIPS] = network_errors(network, data, fold.test)
+    errors[RAW_TREES] = _as_one_energy(raw_errors, formula)
     return errors
 
 
@@ -134,28 +127,11 @@ def _as_one_energy(row_errors: NDArray[np.float64], known: LabelErrors) -> Label
     return errors
 
 
-def _formula_methods(fold: Fold) -> tuple[str, ...]:
-    own = (FORMULA, RESIDUAL_TREES, RAW_TREES)
-    return own if fold.needs_graph else (SHIPS, *own)
-
-
-def _graph_methods(fold: Fold) -> tuple[str, ...]:
-    return (SHIPS, OPEN_GATE) if fold.needs_graph else (OPEN_GATE,)
-
-
-FORMULA_FAMILY: Final = Contender(
-    names=(SHIPS, FORMULA, RESIDUAL_TREES, RAW_TREES),
-    judge=judge_formula,
+OURS: Final = Contender(
+    names=(SHIPS, FORMULA, OPEN_GATE, RESIDUAL_TREES, RAW_TREES),
+    judge=judge_ours,
     seeded=True,
-    about="The physical readout with fitted constants, which is also what ships where board or family are new; "
-    "gradient-boosted trees (scikit-learn) on its residual, and on the logarithm of energy itself.",
-    names_on=_formula_methods,
-)
-GRAPH_FAMILY: Final = Contender(
-    names=(SHIPS, OPEN_GATE),
-    judge=judge_graph,
-    seeded=True,
-    about="The formula corrected by a graph network over the kernels: gated to measured engines, boards and families "
-    "as it ships, and with the gate open for new boards and families.",
-    names_on=_graph_methods,
+    about="The physical readout with fitted constants (the formula), corrected by a graph network over the kernels "
+    "where its engine was measured on the board (what ships), and with that gate open on new boards too; "
+    "gradient-boosted trees (scikit-learn) on the formula's residual, and on the logarithm of energy itself.",
 )

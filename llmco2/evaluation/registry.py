@@ -13,7 +13,7 @@ from typing import Final
 
 from llmco2.errors import InputError, LLMCO2Error, UnknownNameError, explain
 from llmco2.evaluation.method import Contender
-from llmco2.evaluation.ours import FORMULA_FAMILY, GRAPH_FAMILY
+from llmco2.evaluation.ours import OURS
 
 BASELINES: Final = (
     "tdp_time",
@@ -37,7 +37,7 @@ def contenders() -> tuple[Contender, ...]:
         LLMCO2Error: scikit-learn or matplotlib is missing.
     """
     check_extra()
-    found = [FORMULA_FAMILY, GRAPH_FAMILY]
+    found = [OURS]
     for name in BASELINES:
         module = import_module(f"{_PACKAGE}.{name}")
         found += module.CONTENDERS if hasattr(module, "CONTENDERS") else [module.CONTENDER]

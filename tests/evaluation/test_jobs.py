@@ -15,7 +15,7 @@ from llmco2.errors import LLMCO2Error
 from llmco2.evaluation.evidence import gathered
 from llmco2.evaluation.jobs import Job, planned_jobs, run_jobs
 from llmco2.evaluation.method import Contender, LabelErrors
-from llmco2.evaluation.ours import FORMULA, FORMULA_FAMILY, GRAPH_FAMILY, OPEN_GATE, SHIPS
+from llmco2.evaluation.ours import FORMULA, OURS, SHIPS
 from llmco2.evaluation.results_file import ResultsFile
 from llmco2.evaluation.splits_file import split_rows
 from llmco2.training.heldout import Fold
@@ -31,27 +31,25 @@ def plan(data: EnergyDataModule, folds: Sequence[Fold], *contenders: Contender, 
 def test_a_plan_asks_each_fold_and_seed_once(
     data: EnergyDataModule, all_folds: list[Fold], cheap: Contender
 ) -> None:
-    jobs = plan(data, all_folds, FORMULA_FAMILY, GRAPH_FAMILY, replace(cheap, seeded=False))
+    jobs = plan(data, all_folds, OURS, replace(cheap, seeded=False))
     assert len(jobs) == len(set(jobs))
-    ours = [job for job in jobs if job.contender < 2 and SHIPS in job.key.methods]
+    ours = [job for job in jobs if job.contender == 0]
     assert sorted((job.key.fold, job.key.seed) for job in ours) == sorted(
         (fold.name, seed) for fold in all_folds for seed in range(2)
-    )  # what ships is judged once everywhere, by one family or the other
-    graph = {job.key.fold for job in jobs if job.contender == 1}
-    assert graph == {fold.name for fold in all_folds if fold.needs_graph}  # an open gate was not asked for
-    assert {job.key.seed for job in jobs if job.contender == 2} == {0}
-
-
-def test_rivals_may_have_fewer_seeds_than_what_ships(data: EnergyDataModule, all_folds: list[Fold]) -> None:
-    splits = {row.fold: row for row in split_rows(data, all_folds)}
-    jobs = planned_jobs(
-        all_folds, splits, [FORMULA_FAMILY, GRAPH_FAMILY], (SHIPS, OPEN_GATE), n_seeds=3, n_rival_seeds=1
     )
-    fits = {(job.key.fold, SHIPS in job.key.methods): 0 for job in jobs}
+    assert {job.key.seed for job in jobs if job.contender == 1} == {0}
+
+
+def test_rivals_may_have_fewer_seeds_than_what_ships(
+    data: EnergyDataModule, all_folds: list[Fold], cheap: Contender
+) -> None:
+    splits = {row.fold: row for row in split_rows(data, all_folds)}
+    rival = replace(cheap, names=("rival",), seeded=True)
+    jobs = planned_jobs(all_folds, splits, [OURS, rival], (SHIPS, "rival"), n_seeds=3, n_rival_seeds=1)
+    seeds = {(job.contender, job.key.fold): 0 for job in jobs}
     for job in jobs:
-        fits[job.key.fold, SHIPS in job.key.methods] += 1
-    assert all(count == (3 if ships else 1) for (_, ships), count in fits.items())
-    assert len({fold for fold, ships in fits if ships}) == len(all_folds)
+        seeds[job.contender, job.key.fold] += 1
+    assert seeds == {(0, fold.name): 3 for fold in all_folds} | {(1, fold.name): 1 for fold in all_folds}
 
 
 def test_an_interrupted_run_goes_on_where_it_was(

@@ -6,21 +6,20 @@ import pytest
 
 from llmco2.errors import InputError, LLMCO2Error, UnknownNameError
 from llmco2.evaluation import registry
+from llmco2.evaluation.baselines.nine_constants import CONTENDER as NINE_CONSTANTS
 from llmco2.evaluation.fingerprint import contender_fingerprint, reachable_modules
-from llmco2.evaluation.ours import FORMULA_FAMILY, GRAPH_FAMILY
-from llmco2.training.heldout import Fold
+from llmco2.evaluation.ours import OURS
 
 
-def test_no_method_is_judged_twice_on_a_fold(all_folds: list[Fold]) -> None:
+def test_no_method_is_judged_twice() -> None:
     every = registry.contenders()
-    for fold in all_folds:
-        names = [name for contender in every for name in contender.methods(fold)]
-        assert len(names) == len(set(names))
-        assert set(names) == set(registry.method_names(every))
+    names = [name for contender in every for name in contender.names]
+    assert len(names) == len(set(names))
+    assert set(names) == set(registry.method_names(every))
 
 
 def test_methods_are_chosen_without_regard_to_case() -> None:
-    both = (FORMULA_FAMILY, GRAPH_FAMILY)
+    both = (OURS, NINE_CONSTANTS)
     assert registry.chosen_methods(" RAW trees, formula", both) == ("formula", "raw trees")
     assert registry.chosen_methods(None, both) == registry.method_names(both)
     with pytest.raises(UnknownNameError, match="did you mean formula"):
@@ -37,8 +36,8 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_results_depend_on_code_that_fits_and_not_on_code_that_shows() -> None:
-    reached = reachable_modules(FORMULA_FAMILY.judge.__module__)
+    reached = reachable_modules(OURS.judge.__module__)
     assert {"llmco2.training.loss", "llmco2.features.readout", "llmco2.data.splits"} <= reached
     assert not {name for name in reached if name.startswith(("llmco2.cli", "llmco2.evaluation.tables"))}
-    assert contender_fingerprint(FORMULA_FAMILY) != contender_fingerprint(GRAPH_FAMILY)
-    assert contender_fingerprint(FORMULA_FAMILY) == contender_fingerprint(FORMULA_FAMILY)
+    assert contender_fingerprint(OURS) != contender_fingerprint(NINE_CONSTANTS)
+    assert contender_fingerprint(OURS) == contender_fingerprint(OURS)
