@@ -34,13 +34,18 @@ def card_path(log_path: Path) -> Path:
 
 
 def write_card(log_path: Path, rows: Sequence[MeasuredRun]) -> Path:
-    """Write or refresh the card of ``rows`` and return its path.
+    """Write or refresh the card of ``rows`` and return its path; see :func:`write_facts`."""
+    return write_facts(log_path, _facts(log_path, rows))
+
+
+def write_facts(log_path: Path, facts: str) -> Path:
+    """Write or refresh a log's card with Markdown ``facts`` between the marks, and return its path.
 
     Raises:
         MeasurementError: the card cannot be written, or a file of that name is no card of ours.
     """
     path = card_path(log_path)
-    body = f"{BEGIN}\n{_facts(log_path, rows)}\n{END}\n"
+    body = f"{BEGIN}\n{facts}\n{END}\n"
     try:
         if path.exists():
             old = path.read_text(encoding="utf-8")
@@ -69,24 +74,24 @@ def _facts(log_path: Path, rows: Sequence[MeasuredRun]) -> str:
         "",
         "| what | value |",
         "| --- | --- |",
-        f"| campaign | {_values(r.source for r in rows)} |",
-        f"| GPU (as the driver names it) | {_values(r.device_name for r in rows)} |",
-        f"| driver | {_values(r.driver_version for r in rows)} |",
-        f"| power limit, W | {_range(r.power_limit_w for r in good)} |",
-        f"| idle of one GPU, bare / workload loaded, W | {_range(r.idle_power_w for r in good)} / "
-        f"{_range(r.context_idle_power_w for r in good)} |",
-        f"| models | {_values(r.model for r in rows)} |",
-        f"| engine | {_values(r.engine for r in rows)}; {_values(r.engine_version for r in good)} |",
-        f"| attention | {_values(r.attention_backend for r in good)} |",
-        f"| energy | {_values(r.energy_method for r in good)}; {_values(r.energy_includes for r in good)} |",
-        f"| counter period, s | {_range(r.counter_period_s for r in good)} |",
-        f"| windows, s | {_range(r.window_s for r in good)} |",
-        f"| runs inside them | {_range(float(r.repeats) for r in good)} |",
+        f"| campaign | {distinct(r.source for r in rows)} |",
+        f"| GPU (as the driver names it) | {distinct(r.device_name for r in rows)} |",
+        f"| driver | {distinct(r.driver_version for r in rows)} |",
+        f"| power limit, W | {value_range(r.power_limit_w for r in good)} |",
+        f"| idle of one GPU, bare / workload loaded, W | {value_range(r.idle_power_w for r in good)} / "
+        f"{value_range(r.context_idle_power_w for r in good)} |",
+        f"| models | {distinct(r.model for r in rows)} |",
+        f"| engine | {distinct(r.engine for r in rows)}; {distinct(r.engine_version for r in good)} |",
+        f"| attention | {distinct(r.attention_backend for r in good)} |",
+        f"| energy | {distinct(r.energy_method for r in good)}; {distinct(r.energy_includes for r in good)} |",
+        f"| counter period, s | {value_range(r.counter_period_s for r in good)} |",
+        f"| windows, s | {value_range(r.window_s for r in good)} |",
+        f"| runs inside them | {value_range(float(r.repeats) for r in good)} |",
         f"| spread between windows, % (median) | {_spread(good)} |",
         f"| parts against whole, % (median, worst) | {_parts(good)} |",
-        f"| flags | {_counts(f.strip() for r in rows for f in r.flags.split(';') if f.strip())} |",
-        f"| failures | {_counts((r.failure_reason or '').split(':')[0] for r in failed)} |",
-        f"| measured | {_span([r.measured_at for r in rows if r.measured_at])} |",
+        f"| flags | {counts(f.strip() for r in rows for f in r.flags.split(';') if f.strip())} |",
+        f"| failures | {counts((r.failure_reason or '').split(':')[0] for r in failed)} |",
+        f"| measured | {time_span([r.measured_at for r in rows if r.measured_at])} |",
         "",
         "An energy is joules of all GPUs in use for the whole batch, idle included. Prefill is one pass",
         "over the prompt and makes the first output token; decode makes the rest. Each phase was repeated",
@@ -96,13 +101,15 @@ def _facts(log_path: Path, rows: Sequence[MeasuredRun]) -> str:
     return "\n".join(lines)
 
 
-def _values(values: Iterable[object]) -> str:
+def distinct(values: Iterable[object]) -> str:
+    """Return the different values that are known, the first eight by name."""
     known = list(dict.fromkeys(str(value) for value in values if value is not None))
     shown = ", ".join(known[:8]) or "not known"
     return shown + (f" and {len(known) - 8} more" if len(known) > 8 else "")
 
 
-def _range(values: Iterable[float | None]) -> str:
+def value_range(values: Iterable[float | None]) -> str:
+    """Return the least and the largest of the values that are known."""
     known = [value for value in values if value is not None]
     if not known:
         return "not known"
@@ -110,11 +117,13 @@ def _range(values: Iterable[float | None]) -> str:
     return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
 
-def _counts(values: Iterable[str]) -> str:
+def counts(values: Iterable[str]) -> str:
+    """Return each value with how often it occurs, the commonest first."""
     return ", ".join(f"{name} ({count})" for name, count in Counter(values).most_common()) or "none"
 
 
-def _span(times: list[str]) -> str:
+def time_span(times: list[str]) -> str:
+    """Return the first and the last of some times."""
     return f"{min(times)} to {max(times)}" if times else "not known"
 
 

@@ -21,9 +21,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from llmco2.measurement.configuration import RunConfiguration
-from llmco2.records.run import MeasuredRun
+from llmco2.records.run import KernelMeasurement, MeasuredRun
 from llmco2.units import kwh_from_joules
+
+
+class Labelled(Protocol):
+    """A configuration, as far as its audience knows it."""
+
+    @property
+    def label(self) -> str:
+        """A short name."""
+        ...
 
 
 class CampaignListener(Protocol):
@@ -33,7 +41,7 @@ class CampaignListener(Protocol):
         """``done`` of ``total`` configurations are on record already."""
         ...
 
-    def configuration_started(self, configuration: RunConfiguration) -> None:
+    def configuration_started(self, configuration: Labelled) -> None:
         """A configuration is about to be loaded."""
         ...
 
@@ -41,7 +49,7 @@ class CampaignListener(Protocol):
         """A stage began or a window closed, with the joules it took."""
         ...
 
-    def configuration_ended(self, run: MeasuredRun) -> None:
+    def configuration_ended(self, run: MeasuredRun | KernelMeasurement) -> None:
         """The row is durable."""
         ...
 
@@ -52,13 +60,13 @@ class SilentListener:
     def campaign_started(self, *, total: int, done: int, simulated: bool) -> None:
         """Ignore it."""
 
-    def configuration_started(self, configuration: RunConfiguration) -> None:
+    def configuration_started(self, configuration: Labelled) -> None:
         """Ignore it."""
 
     def stage(self, name: str, energy_j: float) -> None:
         """Ignore it."""
 
-    def configuration_ended(self, run: MeasuredRun) -> None:
+    def configuration_ended(self, run: MeasuredRun | KernelMeasurement) -> None:
         """Ignore it."""
 
 
@@ -102,7 +110,7 @@ class ProgressDisplay:
             self._console.print(f"{done} of {total} configurations are on record already")
         self._task = self._progress.add_task("starting", total=total - done, spent=energy_text(0.0))
 
-    def configuration_started(self, configuration: RunConfiguration) -> None:
+    def configuration_started(self, configuration: Labelled) -> None:
         """Name the configuration."""
         self._label = escape(configuration.label)
         self._progress.update(self._task, description=self._label)
@@ -114,22 +122,26 @@ class ProgressDisplay:
             self._task, description=f"{self._label} · {escape(name)}", spent=energy_text(self._spent_j)
         )
 
-    def configuration_ended(self, run: MeasuredRun) -> None:
+    def configuration_ended(self, run: MeasuredRun | KernelMeasurement) -> None:
         """Advance, and leave one line behind."""
         self._progress.update(self._task, advance=1)
         self._console.print(f"{self._label}  {escape(outcome_text(run))}", highlight=False)
 
 
-def outcome_text(run: MeasuredRun) -> str:
+def outcome_text(run: MeasuredRun | KernelMeasurement) -> str:
     """Return one line on how a configuration ended."""
     if run.status != "ok":
         return f"failed: {run.failure_reason}"
+    flags = f"  [{run.flags}]" if run.flags else ""
+    if isinstance(run, KernelMeasurement):
+        energy = "no energy" if run.energy_j is None else energy_text(run.energy_j)
+        time = "" if run.latency_s is None else f"{1e6 * run.latency_s:.4g} µs, "
+        return f"{time}{energy} a launch{flags}"
     parts = [
         f"{name} {energy_text(energy_j)}"
         for name, energy_j in (("prefill", run.prefill_energy_j), ("decode", run.decode_energy_j))
         if energy_j is not None
     ]
-    flags = f"  [{run.flags}]" if run.flags else ""
     return " + ".join(parts) + flags
 
 

@@ -5,7 +5,7 @@ Invariant: a row carries everything that decides how its label may be used; what
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -41,7 +41,7 @@ def finished_run(
     """Return the row of a configuration that was measured."""
     whole, decode = labels.whole, labels.decode
     gpus = [gpu for reading in whole.readings for gpu in reading.gpus]
-    integrated_j = _mean([reading.integrated_energy_j for reading in whole.readings], whole.repeats)
+    integrated_j = mean_per_run([reading.integrated_energy_j for reading in whole.readings], whole.repeats)
     timing = _timing(labels, configuration.output_tokens)
     shared = (SHARED_GPU,) if any(device.shared for device in machine.devices) else ()
     notes = (f"prefill repeats {labels.prefill.repeats}", *facts.notes)
@@ -59,18 +59,18 @@ def finished_run(
         tpot_s=timing.tpot_s,
         latency_s=timing.latency_s,
         average_power_w=whole.energy_j / whole.time_s if whole.time_s > 0 else None,
-        host_energy_j=_mean([reading.cpu_energy_j for reading in whole.readings], whole.repeats),
-        dram_energy_j=_mean([reading.dram_energy_j for reading in whole.readings], whole.repeats),
+        host_energy_j=mean_per_run([reading.cpu_energy_j for reading in whole.readings], whole.repeats),
+        dram_energy_j=mean_per_run([reading.dram_energy_j for reading in whole.readings], whole.repeats),
         repeats=whole.repeats,
         window_s=whole.window_s,
         energy_method=next((r.method for r in whole.readings if r.method), UNKNOWN),
         counter_period_s=max((r.counter_period_s or 0.0 for r in whole.readings), default=0.0) or None,
         integrated_energy_j=integrated_j,
-        **_state(gpus),
+        **gpu_state(gpus),
         attention_backend=facts.attention_backend,
         cuda_graphs=facts.cuda_graphs,
         step_time_batch1_s=labels.step_time_batch1_s,
-        **_provenance(machine, measured_at),
+        **provenance(machine, measured_at),
         notes="; ".join(notes),
     )
 
@@ -85,7 +85,7 @@ def failed_run(
         failure_reason=" ".join(reason.split()),
         flags=flags,
         repeats=0,
-        **_provenance(machine, measured_at),
+        **provenance(machine, measured_at),
     )
 
 
@@ -110,7 +110,8 @@ def _identity(
     }
 
 
-def _provenance(machine: Machine, measured_at: str) -> dict[str, Any]:
+def provenance(machine: Machine, measured_at: str) -> dict[str, Any]:
+    """Return the columns that say where and when a row was measured."""
     device = machine.devices[0] if machine.devices else None
     return {
         "idle_power_w": machine.idle_power_w,
@@ -121,7 +122,7 @@ def _provenance(machine: Machine, measured_at: str) -> dict[str, Any]:
     }
 
 
-def _state(gpus: list[GpuEnergy]) -> dict[str, Any]:
+def gpu_state(gpus: Sequence[GpuEnergy]) -> dict[str, Any]:
     """Return what the GPUs said of themselves when the windows closed: means, the hottest, every reason."""
     reasons = [gpu.throttle_reasons for gpu in gpus if gpu.throttle_reasons is not None]
     named = dict.fromkeys(reason for group in reasons for reason in group)
@@ -164,7 +165,7 @@ def _streamed(timings: tuple[RequestTiming, ...]) -> _Timing:
     )
 
 
-def _mean(totals: list[float | None], repeats: int) -> float | None:
+def mean_per_run(totals: Sequence[float | None], repeats: int) -> float | None:
     """Return the sum of window totals per run, or ``None`` as soon as one window has none."""
     known = [value for value in totals if value is not None]
     return sum(known) / repeats if known and len(known) == len(totals) and repeats else None
