@@ -120,8 +120,9 @@ async def day() -> tuple[float, float, float]:
     Readings come faster than they can be painted, so bursts collapse as they do on a slow terminal.
     """
     from llmco2.measurement.meter import Device, Sample  # noqa: PLC0415 - not in the measured children
-    from llmco2_tui.app import MonitorApp, Options  # noqa: PLC0415
+    from llmco2_tui.app import MonitorApp  # noqa: PLC0415
     from llmco2_tui.messages import Readings  # noqa: PLC0415
+    from llmco2_tui.options import Options  # noqa: PLC0415
 
     def no_source() -> Any:
         from llmco2.errors import MeasurementError  # noqa: PLC0415

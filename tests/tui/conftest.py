@@ -22,10 +22,11 @@ from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
 from llmco2.measurement.zeus_meter import ZeusMeter
 from llmco2.records.footprint import Carbon, Factor, Footprint, Interval, PhaseEnergy
 from llmco2.records.request import InferenceRequest
-from llmco2_tui.app import MonitorApp, Options
+from llmco2_tui.app import MonitorApp
 from llmco2_tui.fetcher import Fetcher
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.measured import DECODE, PREFILL, MeasuredPhase, RunFeed
+from llmco2_tui.options import Options
 from llmco2_tui.sources import SIMULATED, Source
 from llmco2_tui.views import Names
 

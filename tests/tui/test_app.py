@@ -229,8 +229,8 @@ async def test_a_driver_that_goes_silent_is_said_and_tried_again(desk: Desk) -> 
     app = desk.app()
     async with app.run_test(size=SIZE) as pilot:
         await desk.pass_s(pilot, 2)
-        assert app._source is not None
-        app._source.meter.close()
+        assert app._reader.source is not None
+        app._reader.source.meter.close()
         await desk.pass_s(pilot, 2)
         app._watch()
         await pilot.pause()

@@ -6,29 +6,21 @@ that post messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import date
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
 from textual import events, on
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import BindingType
-from textual.containers import Vertical
 from textual.screen import Screen
-from textual.widgets import ContentSwitcher, Footer, Input
+from textual.widgets import ContentSwitcher, Input
 
-from llmco2.catalog.grids import GridZone
 from llmco2.errors import LLMCO2Error
-from llmco2.records.footprint import Footprint
 from llmco2.records.request import InferenceRequest
 from llmco2_tui import exporting
-from llmco2_tui.campaign import CampaignFollower
-from llmco2_tui.fetcher import Fetcher, Recorder
-from llmco2_tui.glyphs import GlyphFilter
+from llmco2_tui.asking import Asker
 from llmco2_tui.grid import GridAccount
-from llmco2_tui.keys import BINDINGS, LETTER_ACTIONS, RATES_HZ, SPEEDS, neighbour
+from llmco2_tui.keys import BINDINGS, LETTER_ACTIONS
 from llmco2_tui.messages import (
     Answered,
     CampaignRead,
@@ -38,46 +30,22 @@ from llmco2_tui.messages import (
     SourceOpened,
     WorkloadMeasured,
 )
-from llmco2_tui.painting import TALL, Frame, Painter
+from llmco2_tui.options import Options
+from llmco2_tui.painting import TALL, Frame, Pace, Painter
+from llmco2_tui.predicting import Predict
+from llmco2_tui.reading import SourceReader
 from llmco2_tui.screens.help import HelpScreen
-from llmco2_tui.screens.main import MainScreen
+from llmco2_tui.screens.main import MainScreen, main_widgets
 from llmco2_tui.screens.zone import ZoneScreen
 from llmco2_tui.sitting import Sitting
-from llmco2_tui.sources import REPLAY, Source, Sources
-from llmco2_tui.views import Names
-from llmco2_tui.widgets.banner import Banner
-from llmco2_tui.widgets.campaign_panel import CampaignPanel
-from llmco2_tui.widgets.comparison_table import CUMULATIVE, PER_TOKEN, ComparisonSummary, ComparisonTable
-from llmco2_tui.widgets.cumulative_chart import CumulativeChart
+from llmco2_tui.sources import Sources
+from llmco2_tui.widgets.comparison_table import CUMULATIVE, PER_TOKEN
 from llmco2_tui.widgets.gpu_table import GpuTable
-from llmco2_tui.widgets.grid_line import GridLine
 from llmco2_tui.widgets.notice import LEAST_HEIGHT, LEAST_WIDTH, Notice, too_small_lines
-from llmco2_tui.widgets.power_chart import PowerChart
 from llmco2_tui.widgets.top_line import VIEWS, TopLine
-from llmco2_tui.widgets.totals import TotalsPanel
 from llmco2_tui.widgets.what_if import WhatIf
 
-_MOST_PAINTS_HZ: Final = 2.5  # eyes need no more; samples carry counters, so nothing is lost between paints
 _CAMPAIGN_LOOK_S: Final = 1.0
-
-Predict = Callable[[InferenceRequest], Footprint]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How the screen is to look and what it watches besides its source."""
-
-    rate_hz: float = 1.0
-    zone: str | None = None
-    request: InferenceRequest | None = None  # typed in on the command line
-    campaign: CampaignFollower | None = None
-    record: Callable[[Source], Recorder] | None = None
-    glyphs: GlyphFilter | None = None
-    light: bool = False
-    export_dir: Path = field(default_factory=Path)
-    names: Names = field(default_factory=Names)
-    zones: Callable[[], Sequence[GridZone]] = tuple
-    account: Callable[[str | None], GridAccount] = lambda zone: GridAccount(zone, today=date.today())
 
 
 class MonitorApp(App[None]):
@@ -92,18 +60,10 @@ class MonitorApp(App[None]):
     def __init__(self, sources: Sources, predict: Predict, options: Options | None = None) -> None:
         super().__init__()
         self._options = options or Options()
-        self._sources, self._predict = sources, predict
         self._sitting = Sitting(self._options.account(self._options.zone), self._options.request)
-        self._rate_hz = self._options.rate_hz
-        self._source: Source | None = None
-        self._fetcher: Fetcher | None = None
-        self._number = 0  # of the source's opening: messages of a former one are passed over
-        self._n_readings = 0
-        self._unpainted = False
-        self._no_source: str | None = None
-        self._opening = True
-        self._asked: set[InferenceRequest] = set()
-        self._recording = ""
+        self._reader = SourceReader(self, sources, rate_hz=self._options.rate_hz, record=self._options.record)
+        self._asker = Asker(self, predict)
+        self._pace = Pace()
         self._trouble: tuple[str, ...] = ()
         self._view = VIEWS[0][0]
         self._block = CUMULATIVE
@@ -123,28 +83,7 @@ class MonitorApp(App[None]):
 
     def compose(self) -> ComposeResult:
         """The banner and the views' names above, the views, the keys below."""
-        yield Banner(id="banner")
-        yield TopLine()
-        yield Notice(id="too-small")
-        with ContentSwitcher(initial="live", id="views"):
-            with Vertical(id="live"):
-                yield Notice(id="no-source")
-                with Vertical(id="readings"):
-                    yield GpuTable()
-                    yield TotalsPanel()
-                    yield GridLine(id="live-grid")
-                    yield ComparisonSummary()
-                    yield PowerChart(id="power")
-                    with Vertical(id="dashboard"):
-                        yield ComparisonTable(id="live-comparison")
-                        yield CumulativeChart(id="live-cumulative")
-            with Vertical(id="compare"):
-                yield ComparisonTable(id="comparison")
-                yield GridLine(id="compare-grid")
-                yield CumulativeChart(id="cumulative")
-            yield WhatIf(self._options.names)
-            yield CampaignPanel(id="campaign")
-        yield Footer(show_command_palette=False, compact=True)
+        yield from main_widgets(self._options.names)
 
     def get_default_screen(self) -> Screen[Any]:
         """Return the screen of the views."""
@@ -153,7 +92,7 @@ class MonitorApp(App[None]):
     def on_mount(self) -> None:
         """Open the source, and begin to look at what is not pushed."""
         self.theme = "textual-light" if self._options.light else "textual-dark"
-        self._open(self._sources.open)
+        self._reader.open()
         self.set_interval(1.0, self._watch)
         if self._options.campaign is not None:
             self._look_at_campaign()
@@ -163,7 +102,7 @@ class MonitorApp(App[None]):
 
     def on_unmount(self) -> None:
         """Stop reading."""
-        self._close_source()
+        self._reader.close()
 
     def on_resize(self, event: events.Resize) -> None:
         """Say where the screen is too small; paint everything at its new width."""
@@ -173,85 +112,50 @@ class MonitorApp(App[None]):
         notice.show_lines(too_small_lines(event.size.width, event.size.height) if small else [])
         self.call_after_refresh(self._paint)
 
-    # sources
-
-    def _open(self, opener: Callable[[], Source]) -> None:
-        self._opening = True
-        self.run_worker(lambda: self._open_in_thread(opener), thread=True, group="source", exit_on_error=True)
-
-    def _open_in_thread(self, opener: Callable[[], Source]) -> None:
-        try:
-            source = opener()
-        except LLMCO2Error as error:
-            self.post_message(SourceFailed(reason=str(error)))
-        else:
-            if not self.post_message(SourceOpened(source=source)):
-                source.close()
-
-    def _close_source(self) -> None:
-        fetcher, self._fetcher, self._source = self._fetcher, None, None
-        if fetcher is not None:
-            fetcher.stop()
+    # the source
 
     @on(SourceOpened)
     def _source_opened(self, message: SourceOpened) -> None:
-        self._close_source()
-        self._opening, self._no_source = False, None
-        self._source = message.source
-        self._number += 1
-        self._n_readings = 0
+        self._reader.close()
         self._sitting.begin(message.source.meter.devices())
-        recorder = None
-        if self._options.record is not None and message.source.kind != REPLAY:
-            try:
-                recorder = self._options.record(message.source)
-                self._recording = "● recording"
-            except LLMCO2Error as error:
-                self._recording_failed(RecordingFailed(reason=str(error)))
-        self._fetcher = Fetcher(
-            message.source, self._number, self.post_message, rate_hz=self._rate_hz, recorder=recorder
-        )
+        self._reader.begin(message.source)
+        self._pace = Pace()
         self._paint()
 
     @on(SourceFailed)
     def _source_failed(self, message: SourceFailed) -> None:
-        self._opening, self._no_source = False, message.reason
+        self._reader.failed(message.reason)
         self._paint()
 
     @on(RecordingFailed)
     def _recording_failed(self, message: RecordingFailed) -> None:
-        self._recording = "NOT RECORDING"
+        self._reader.recording_failed()
         self.notify(message.reason, title="recording stopped", severity="error", timeout=20)
 
     def _watch(self) -> None:
         """See once a second whether readings have stopped coming."""
-        failure = self._fetcher.failure if self._fetcher is not None else None
+        failure = self._reader.failure
         trouble = (f"NO READING: {failure}; trying again",) if failure else ()
-        if trouble != self._trouble or (self._source is not None and self._source.playback is not None):
+        if trouble != self._trouble or self._reader.is_played_back:
             self._trouble = trouble
             self._paint_frame()
-        if self._unpainted:  # the last reading of a burst
-            self._unpainted = False
+        if self._pace.take_unpainted():  # the last reading of a burst
             self._paint_readings()
 
     # readings and answers
 
     @on(Readings)
     def _readings(self, message: Readings) -> None:
-        if message.source != self._number:
+        if message.source != self._reader.number:
             return
         for samples in message.samplings:
             self._sitting.read(samples)
-        rate_hz = self._source.rate_hz(self._rate_hz) if self._source is not None else self._rate_hz
-        every = max(1, round(rate_hz / _MOST_PAINTS_HZ))
-        self._unpainted = self._n_readings % every != 0
-        self._n_readings += 1
-        if not self._unpainted:
+        if self._pace.is_due(self._reader.looks_per_s):
             self._paint_readings()
 
     @on(WorkloadMeasured)
     def _workload_measured(self, message: WorkloadMeasured) -> None:
-        if message.source == self._number:
+        if message.source == self._reader.number:
             self._sitting.measured(message.request, message.entries)
             self._ask()
             self._paint_comparison()
@@ -259,7 +163,7 @@ class MonitorApp(App[None]):
     @on(Answered)
     def _answered(self, message: Answered) -> None:
         self._sitting.answer(message.request, message.answer)
-        self._asked.discard(message.request)
+        self._asker.answered(message.request)
         self._paint_comparison()
 
     @on(CampaignRead)
@@ -278,21 +182,8 @@ class MonitorApp(App[None]):
 
     def _ask(self, *more: InferenceRequest) -> None:
         """Have every request that is in view, and ``more``, predicted, each once."""
-        wanted = [r for r in (*more, *self._sitting.unanswered()) if r not in self._sitting.answers]
-        fresh = [request for request in dict.fromkeys(wanted) if request not in self._asked]
-        if fresh:
-            self._asked.update(fresh)
-            self.run_worker(lambda: self._predict_in_thread(fresh), thread=True, group="predict")
-
-    def _predict_in_thread(self, requests: Iterable[InferenceRequest]) -> None:
-        for request in requests:
-            try:
-                self.post_message(Answered(request=request, answer=self._predict(request)))
-            except LLMCO2Error as error:
-                self.post_message(Answered(request=request, answer=str(error)))
-            except Exception as error:  # hours of watching must not end because of one odd request
-                answer = f"unexpected {type(error).__name__}: {error}"
-                self.post_message(Answered(request=request, answer=answer))
+        wanted = (*more, *self._sitting.unanswered())
+        self._asker.ask(request for request in wanted if request not in self._sitting.answers)
 
     # painting
 
@@ -305,16 +196,16 @@ class MonitorApp(App[None]):
     def _paint_frame(self) -> None:
         frame = Frame(
             view=self._view,
-            rate_hz=self._rate_hz,
-            source=self._source,
-            recording=self._recording,
+            rate_hz=self._reader.rate_hz,
+            source=self._reader.source,
+            recording=self._reader.recording,
             trouble=self._trouble,
         )
         self._painter.frame(self._sitting, frame)
 
     def _paint_readings(self) -> None:
-        if self._source is None:
-            self._painter.nothing(None if self._opening else self._no_source or "no source")
+        if self._reader.source is None:
+            self._painter.nothing(self._reader.why_nothing)
         else:
             self._paint_frame()
             self._painter.readings(self._sitting, live=self._view == "live")
@@ -417,24 +308,18 @@ class MonitorApp(App[None]):
 
     def action_faster(self, step: int) -> None:
         """Sample more often or less; a replay plays faster or slower."""
-        if self._source is not None and self._source.playback is not None and self._fetcher is not None:
-            self._fetcher.set_speed(neighbour(SPEEDS, self._source.playback.speed or 1.0, step))
-        else:
-            self._rate_hz = neighbour(RATES_HZ, self._rate_hz, step)
-            if self._fetcher is not None:
-                self._fetcher.set_rate(self._rate_hz)
+        self._reader.faster(step)
         self._paint_frame()
 
     def action_pause(self) -> None:
         """Pause a replay, or go on."""
-        if self._source is not None and self._source.playback is not None and self._fetcher is not None:
-            self._fetcher.set_speed(0.0 if self._source.playback.speed > 0 else 1.0)
-            self._paint_frame()
+        self._reader.pause()
+        self._paint_frame()
 
     def action_restart(self) -> None:
         """Count from zero; a replay plays from its start."""
-        if self._source is not None and self._source.kind == REPLAY:
-            self._open(self._sources.replay)
+        if self._reader.is_replay:
+            self._reader.replay()
         else:
             self._sitting.zero()
             self._paint()
@@ -459,20 +344,20 @@ class MonitorApp(App[None]):
 
     def action_retry(self) -> None:
         """Look for GPUs again."""
-        if self._source is None and not self._opening:
-            self._open(self._sources.open)
+        if self._reader.is_idle:
+            self._reader.open()
             self._paint()
 
     def action_simulate(self) -> None:
         """Watch simulated GPUs, where there are no others."""
-        if self._source is None and not self._opening:
-            self._open(self._sources.simulate)
+        if self._reader.is_idle:
+            self._reader.simulate()
             self._paint()
 
     def action_play(self) -> None:
         """Play the recording, where there are no GPUs."""
-        if self._source is None and not self._opening:
-            self._open(self._sources.replay)
+        if self._reader.is_idle:
+            self._reader.replay()
             self._paint()
 
     def action_help(self) -> None:

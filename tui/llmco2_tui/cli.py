@@ -117,9 +117,10 @@ def sources(args: argparse.Namespace) -> Any:
 
 
 def _screen(args: argparse.Namespace, request: InferenceRequest | None) -> int:
-    from llmco2_tui.app import MonitorApp, Options  # noqa: PLC0415 - textual, for the screen only
+    from llmco2_tui.app import MonitorApp  # noqa: PLC0415 - textual, for the screen only
     from llmco2_tui.glyphs import filter_for  # noqa: PLC0415
     from llmco2_tui.grid import GridAccount  # noqa: PLC0415
+    from llmco2_tui.options import Options  # noqa: PLC0415
     from llmco2_tui.predicting import known_names, known_zones, predictor  # noqa: PLC0415
 
     app = MonitorApp(

@@ -91,7 +91,8 @@ def _export(args: argparse.Namespace, path: Path, sources: MachineSources, predi
 
 async def _picture(args: argparse.Namespace, sources: MachineSources, predict: Predict) -> str:
     """Return the screen at the end of the recording as SVG."""
-    from llmco2_tui.app import MonitorApp, Options  # noqa: PLC0415 - textual, for a picture only
+    from llmco2_tui.app import MonitorApp  # noqa: PLC0415 - textual, for a picture only
+    from llmco2_tui.options import Options  # noqa: PLC0415 - as above
 
     app = MonitorApp(
         MachineSources(first=sources.first, recording=sources.recording, speed=_PLAY_OUT_SPEED),

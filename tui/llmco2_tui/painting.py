@@ -30,6 +30,7 @@ from llmco2_tui.widgets.wording import clock_time
 
 TALL: Final = 36  # rows from which the live view has room for the comparison too
 _PADDING: Final = 2  # of the views, both sides
+_MOST_PAINTS_HZ: Final = 2.5  # eyes need no more; samples carry counters, so nothing is lost between paints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,26 @@ class Frame:
     source: Source | None
     recording: str
     trouble: tuple[str, ...]
+
+
+class Pace:
+    """Which of a source's readings are painted."""
+
+    def __init__(self) -> None:
+        self._n_readings = 0
+        self._unpainted = False
+
+    def is_due(self, rate_hz: float) -> bool:
+        """Return whether to paint now, at another reading of a source that is looked at ``rate_hz`` times a second."""
+        every = max(1, round(rate_hz / _MOST_PAINTS_HZ))
+        self._unpainted = self._n_readings % every != 0
+        self._n_readings += 1
+        return not self._unpainted
+
+    def take_unpainted(self) -> bool:
+        """Return whether the last reading waits to be painted, and let it wait no longer."""
+        unpainted, self._unpainted = self._unpainted, False
+        return unpainted
 
 
 class Painter:

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 
 from llmco2.measurement.clock import MonotonicClock, PollingClock
 from llmco2.measurement.meter import EnergyMeter
-from llmco2_tui.app import MonitorApp, Options, Predict
+from llmco2_tui.app import MonitorApp
 from llmco2_tui.measured import RunFeed
-from llmco2_tui.predicting import known_names, known_zones, predictor
+from llmco2_tui.options import Options
+from llmco2_tui.predicting import Predict, known_names, known_zones, predictor
 from llmco2_tui.sources import LIVE, MachineSources, Source
 
 Work = Callable[[EnergyMeter, RunFeed], None]
