@@ -65,6 +65,34 @@ COMMON: dict[str, Any] = {
     "model_id": "meta-llama/Llama-2-7b-hf",
     "base_model": "meta-llama/Llama-2-7b-hf",
 }
+JOULE: dict[str, Any] = {
+    "gpu": "A100-PCIe-80GB",
+    "engine": "hf-transformers eager (transformers 4.57.6, torch 2.5.1+cu121)",
+    "tier": "raw",
+    "dtype": "float16",
+    "batch_size": 4.0,
+    "prompt_tokens": 256.0,
+    "unpadded_prompt_tokens": 77.0,
+    "output_tokens": 128.0,
+    "energy_j": 1000.0,
+    "avg_power_w": 250.0,
+    "latency_s": 4.0,
+}
+STEADY: dict[str, Any] = {
+    "gpu": "H100-SXM5-80GB",
+    "dtype": "bfloat16",
+    "batch_size": 64.0,
+    "output_tokens": 500.0,
+    "phase": "steady",
+    "avg_power_w": 600.0,
+    "energy_per_output_token_j": 0.2,
+    "output_throughput_tok_s": 3000.0,
+    "median_itl_s": 64 / 3000,
+    "expert_parallel": 1.0,
+    "data_parallel": 1.0,
+    "task": "lm-arena-chat",
+    "energy_j": 6400.0,
+}
 Importer = Callable[..., pd.DataFrame]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llmco2.measurement.meter import EnergyMeter, WindowReading
 from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
 
 MakeRig = Callable[..., SimulatedNvml]
@@ -38,3 +39,11 @@ def make_rig() -> Iterator[MakeRig]:
 def rig(make_rig: MakeRig) -> SimulatedNvml:
     """One simulated H100 on simulated time."""
     return make_rig()
+
+
+def measure(rig: SimulatedNvml, meter: EnergyMeter, watts: float, duration_s: float) -> WindowReading:
+    """Draw a constant power inside one window."""
+    with rig.drawing(watts):
+        meter.begin_window("phase")
+        rig.clock.sleep(duration_s)
+        return meter.end_window("phase")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from llmco2.carbon.factors import CarbonFactors
 from llmco2.catalog.grids import GridZone
@@ -29,6 +30,7 @@ from llmco2_tui.measured import DECODE, PREFILL, MeasuredPhase, RunFeed
 from llmco2_tui.options import Options
 from llmco2_tui.sources import SIMULATED, Source
 from llmco2_tui.views import Names
+from llmco2_tui.widgets.lines import Lines
 
 os.environ.setdefault("COLORTERM", "truecolor")
 
@@ -41,6 +43,7 @@ REQUEST = InferenceRequest(
     output_tokens=256,
 )
 TODAY = date(2026, 6, 1)
+SIZE = (80, 24)
 PREFILL_J, DECODE_J, SHARE = 70.0, 630.0, 0.25  # one batch of REQUEST, and half its interval
 
 
@@ -219,6 +222,18 @@ class Desk:
             self.feed.measured(entry(DECODE, float(second), 600.0))
 
 
+class NoGpu(Desk):
+    """A machine without a driver until it is simulated."""
+
+    def open(self) -> Source:
+        raise MeasurementError(
+            "no NVIDIA GPU can be read: libnvidia-ml.so.1 was not found; install the driver"
+        )
+
+    def simulate(self) -> Source:
+        return Desk.open(self)
+
+
 MakeDesk = Callable[..., Desk]
 STEADY = SimulatedGpu(memory_used_bytes=18_000_000_000, temperature_c=40.0)
 
@@ -266,3 +281,21 @@ def recording(tmp_path: Path, desk: Desk) -> Path:
 
 def with_state(gpu: SimulatedGpu = STEADY, **changes: Any) -> SimulatedGpu:
     return replace(gpu, **changes)
+
+
+def text(app: MonitorApp, selector: str) -> str:
+    """What a widget of the first screen shows."""
+    found = app.screen_stack[0].query_one(selector, Lines)
+    return found.text
+
+
+async def typed(pilot: Pilot[Any], name: str, value: str) -> None:
+    """Type into a field of the form and wait for the answer."""
+    found = pilot.app.query_one(f"#field-{name}", Input)
+    found.focus()
+    await pilot.pause()  # focus selects what stands there
+    found.value = value[:-1]
+    found.cursor_position = len(value) - 1
+    await pilot.press(value[-1])  # the last one by key, so that keys are seen to reach the form
+    await pilot.app.workers.wait_for_complete()
+    await pilot.pause()

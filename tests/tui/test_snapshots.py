@@ -18,8 +18,7 @@ from llmco2.measurement.simulated import SimulatedGpu
 from llmco2_tui.campaign import CampaignFollower
 from llmco2_tui.glyphs import filter_for
 
-from .conftest import REQUEST, STEADY, Desk, MakeDesk, predict, predict_nothing, with_state
-from .test_app import NoGpu
+from .conftest import REQUEST, STEADY, Desk, MakeDesk, NoGpu, predict, predict_nothing, with_state
 from .test_campaign import run
 
 SIZES = ((80, 24), (120, 40))

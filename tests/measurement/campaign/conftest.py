@@ -1,19 +1,30 @@
-"""Tiny models, and a meter whose joules follow from a formula."""
+"""Tiny models, a meter whose joules follow from a formula, and campaigns on a machine of such meters."""
 
 import importlib.util
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from llmco2.errors import MeasurementError
+from llmco2.errors import InputError, MeasurementError
+from llmco2.measurement.campaign import Tools, run_campaign
+from llmco2.measurement.campaign_file import Campaign
+from llmco2.measurement.configuration import RunConfiguration
 from llmco2.measurement.meter import Device, GpuEnergy, MeterWarning, Sample, WindowReading
+from llmco2.measurement.phases import MeasurePlan
+from llmco2.measurement.run_log import RunLog
+from llmco2.measurement.workloads.workload import WorkloadFacts
 
 _spec = importlib.util.spec_from_file_location("fake_server", Path(__file__).with_name("fake_server.py"))
 _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)  # tests are no package, so a sibling is not importable by name
 FakeServer = _module.FakeServer
+
+TOKEN_J, TOKEN_S = 0.01, 0.0005
+STEP_J, STEP_S = 2.0, 0.02
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 _BASE = {
     "hidden_size": 32,
@@ -221,3 +232,102 @@ def _write_checkpoint(folder, words=400):
 def write_checkpoint():
     """Return the function that writes a tiny checkpoint with a word-level tokenizer into a folder."""
     return _write_checkpoint
+
+
+class TokenWorkload:
+    """Costs a fixed energy per prompt token and per decode step; fails as its configuration's seed says."""
+
+    decodes_alone = True
+
+    def __init__(self, configuration, meter, faults, loads):
+        self.c, self.meter, self.fault = configuration, meter, faults.get(configuration.batch_size)
+        loads.append(configuration)
+        self.loads = loads
+        self.closed = False
+        self.facts = WorkloadFacts(
+            engine_version="engine 1.0",
+            attention_backend="sdpa",
+            cuda_graphs=False,
+            flags=("cache_copied",),
+            notes=("n",),
+        )
+
+    def load(self):
+        if isinstance(self.fault, BaseException):
+            raise self.fault
+        if self.fault == "lost":
+            self.meter.lost = True
+
+    def prefill(self, repeats):
+        tokens = self.c.prompt_tokens * repeats
+        self.meter.spend(TOKEN_J * tokens, TOKEN_S * tokens)
+        return ()
+
+    def decode(self, repeats):
+        steps = (self.c.output_tokens - 1) * repeats
+        self.meter.spend(STEP_J * steps, STEP_S * steps)
+
+    def whole(self, repeats):
+        self.prefill(repeats)
+        self.decode(repeats)
+        return ()
+
+    def step_time_batch1_s(self):
+        return STEP_S
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def machine(formula_meter):
+    """A machine whose workload costs a known energy, with faults on request."""
+
+    class Machine:
+        def __init__(self):
+            self.meters, self.loads, self.faults = [], [], {}
+            self.shared = False
+            self.fits = lambda configuration, gpu, memory_bytes: None
+            self.scores = None
+            self.device_name = "NVIDIA H100 80GB HBM3"
+            self.simulated = True
+
+        def tools(self):
+            return Tools(
+                open_meter=self.open_meter,
+                make_workload=lambda c, meter: TokenWorkload(c, meter, self.faults, self.loads),
+                gpu_name=lambda name: "H100-SXM5-80GB" if "H100" in name else name,
+                idle_power_w=lambda meter, bare: 70.0 if bare else 115.0,
+                check_memory=self.fits,
+                scores=self.scores,
+                now=lambda: NOW,
+            )
+
+        def open_meter(self, gpus):
+            if gpus > 2:
+                raise InputError("too few GPUs: got 2")
+            self.meters.append(formula_meter(devices=gpus, shared=self.shared, name=self.device_name))
+            self.meters[-1].simulated = self.simulated
+            return self.meters[-1]
+
+    return Machine()
+
+
+def campaign_of(*configurations, focus=None):
+    return Campaign(name="test", configurations=configurations, focus=focus, plan=MeasurePlan())
+
+
+def batches(*sizes):
+    return [
+        RunConfiguration(model="m", batch_size=size, prompt_tokens=100, output_tokens=11) for size in sizes
+    ]
+
+
+def run(path, campaign, machine, **options):
+    with RunLog(path) as log:
+        return run_campaign(campaign, log, machine.tools(), **options)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "runs.jsonl"
