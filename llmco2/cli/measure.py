@@ -1,4 +1,4 @@
-"""``llmco2 measure``: label configurations with the energy they take on the GPUs at hand.
+"""``llmco2 measure``: label configurations or single kernels with the energy they take on the GPUs at hand.
 
 Invariant: whatever ends the command, the output file holds every configuration that was finished, and running
 the same command again goes on with the rest.
@@ -21,10 +21,12 @@ from llmco2.errors import InputError, explain
 EXIT_FAILURE: Final = 1
 EXIT_INTERRUPTED: Final = 130
 DEFAULT_OUTPUT: Final = Path("runs.jsonl")
+DEFAULT_KERNEL_OUTPUT: Final = Path("kernels.jsonl")
 _EXAMPLES: Final = """examples:
   llmco2 measure --campaign datasets/campaigns/quick.yaml --simulate
   llmco2 measure meta-llama/Llama-3.1-8B --model-path ./Llama-3.1-8B --batch-size 8 --prompt-tokens 512
   llmco2 measure Qwen/Qwen3-8B --server http://127.0.0.1:8000 --engine vllm-0.11 --batch-size 16
+  llmco2 measure --kernels datasets/campaigns/kernels.yaml --simulate
 """
 # option of the quick mode: (kind, metavar, help); its name is a key of a configuration
 _SINGLE: Final[dict[str, tuple[Any, str, str]]] = {
@@ -48,7 +50,8 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "measure",
         help="measure a campaign of configurations on the GPUs at hand",
-        description="Measure prefill and decode energy, phase by phase, and append one durable row each.",
+        description="Measure prefill and decode energy, phase by phase, or latency and energy of single kernels, "
+        "and append one durable row each.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,11 +60,13 @@ def add_parser(subparsers: Any) -> None:
         "--campaign", type=Path, metavar="FILE", help="YAML campaign: a grid, a list, or focused"
     )
     parser.add_argument(
+        "--kernels", type=Path, metavar="FILE", help="YAML campaign of single kernels at many shapes"
+    )
+    parser.add_argument(
         "--output",
         type=Path,
-        default=DEFAULT_OUTPUT,
         metavar="FILE",
-        help="rows, JSON Lines (default: %(default)s)",
+        help=f"rows, JSON Lines (default: {DEFAULT_OUTPUT}; of kernels {DEFAULT_KERNEL_OUTPUT})",
     )
     parser.add_argument("--simulate", action="store_true", help="use simulated GPUs; every row is marked")
     parser.add_argument("--simulated-gpu", metavar="GPU", help="which kind to simulate (default: an H100)")
@@ -78,8 +83,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and return the exit code."""
+    if args.kernels is not None:
+        return _run_kernels(args)
     from llmco2.measurement.workloads.parallel import follow, rank, world_size  # noqa: PLC0415
 
+    args.output = args.output or DEFAULT_OUTPUT
     campaign = _campaign(args)
     channel = _channel() if world_size() > 1 and not args.simulate else None
     if channel is not None and rank() > 0:
@@ -90,6 +98,31 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if channel is not None:
             channel.end()
+
+
+def _run_kernels(args: argparse.Namespace) -> int:
+    from llmco2.cli.measure_kernels import measure_kernels  # noqa: PLC0415
+
+    given = "--campaign" if args.campaign is not None else args.model or _first_option(args)
+    if given is not None:
+        raise InputError(explain("a campaign of kernels and something else", got=given, remedy="choose one"))
+    _check_simulation(args)
+    args.output = args.output or DEFAULT_KERNEL_OUTPUT
+    summary, card = measure_kernels(args)
+    return _report(summary, args, card)
+
+
+def _first_option(args: argparse.Namespace) -> str | None:
+    """Return the first option that describes a single configuration, if one was given."""
+    names = (*_SINGLE, "server", "static_cache", "compile")
+    return next((f"--{n.replace('_', '-')}" for n in names if getattr(args, n) is not None), None)
+
+
+def _check_simulation(args: argparse.Namespace) -> None:
+    if args.simulated_gpu is not None and not args.simulate:
+        raise InputError(
+            explain("--simulated-gpu without --simulate", got=args.simulated_gpu, remedy="add --simulate")
+        )
 
 
 def _channel() -> Any:
@@ -137,7 +170,7 @@ def _campaign(args: argparse.Namespace) -> Any:
         single |= {"workload": "server", "server_url": args.server}
     if args.campaign is not None:
         if args.model is not None or single:
-            given = args.model or f"--{next(iter(single)).replace('_', '-')}"
+            given = args.model or _first_option(args)
             raise InputError(
                 explain(
                     "a campaign file and a single configuration", got=given, remedy="write it into the file"
@@ -145,7 +178,8 @@ def _campaign(args: argparse.Namespace) -> Any:
             )
         return load_campaign(args.campaign)
     if args.model is None:
-        raise InputError(explain("nothing to measure", expected="MODEL or --campaign FILE"))
+        expected = "MODEL or --campaign FILE or --kernels FILE"
+        raise InputError(explain("nothing to measure", expected=expected))
     if single.get("compiled"):
         single.setdefault("static_cache", True)
     configuration = configuration_from({"model": args.model, **single}, "measure")
@@ -160,10 +194,7 @@ def _rig(args: argparse.Namespace, campaign: Any, channel: Any) -> Any:
         return simulated_rig(
             campaign, gpu=args.simulated_gpu or DEFAULT_SIMULATED_GPU, allow_shared=args.allow_shared
         )
-    if args.simulated_gpu is not None:
-        raise InputError(
-            explain("--simulated-gpu without --simulate", got=args.simulated_gpu, remedy="add --simulate")
-        )
+    _check_simulation(args)
     servers = {c.server_url for c in campaign.configurations if c.server_url}
     own_pids = frozenset[int]().union(*(server_processes(url) for url in servers))
     if channel is not None:  # the processes that the same torchrun started work for us

@@ -11,12 +11,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from llmco2.catalog.gpu import Gpu
 from llmco2.catalog.gpus import resolve_gpu
 from llmco2.catalog.models import resolve_model
 from llmco2.errors import DoesNotFitError, InputError, UnknownNameError, explain
 from llmco2.measurement.acquisition import Scores
 from llmco2.measurement.campaign import Tools
 from llmco2.measurement.campaign_file import Campaign
+from llmco2.measurement.clock import PollingClock
 from llmco2.measurement.configuration import SERVER, RunConfiguration
 from llmco2.measurement.meter import EnergyMeter
 from llmco2.measurement.workloads.workload import Workload
@@ -49,14 +51,8 @@ def real_rig(
 ) -> Rig:
     """Return tools for the GPUs of this machine; ``channel`` leads to the other processes of ``torchrun``."""
 
-    def open_meter(gpus: int) -> EnergyMeter:
-        from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
-
-        meter = ZeusMeter(environ=_first_gpus(gpus), allow_shared=allow_shared, own_pids=own_pids)
-        return _enough(meter, gpus)
-
     tools = Tools(
-        open_meter=open_meter,
+        open_meter=lambda gpus: real_meter(gpus, allow_shared=allow_shared, own_pids=own_pids),
         make_workload=lambda configuration, meter: _real_workload(configuration, meter, channel),
         gpu_name=catalog_name,
         idle_power_w=rest_power_w,
@@ -68,28 +64,12 @@ def real_rig(
 
 def simulated_rig(campaign: Campaign, *, gpu: str, allow_shared: bool) -> Rig:
     """Return tools over simulated GPUs of the catalog's kind ``gpu``; time is simulated, too."""
-    from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml  # noqa: PLC0415
-
     record = resolve_gpu(gpu)
-    idle_w = record.idle_power_w or _SIMULATED_IDLE_SHARE * record.tdp_w
-    device = SimulatedGpu(
-        name=record.nvml_names[0] if record.nvml_names else record.gpu_id,
-        memory_total_bytes=int(record.memory_bytes),
-        idle_power_w=idle_w,
-        power_limit_w=record.tdp_w,
-        tick_jitter=0.1,
-        power_jitter=0.02,
-        temperature_c=55.0,
-    )
-    rig = SimulatedNvml([device] * max(c.tensor_parallel for c in campaign.configurations), virtual_time=True)
-
-    def open_meter(gpus: int) -> EnergyMeter:
-        from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
-
-        return _enough(ZeusMeter(clock=rig.clock, environ=_first_gpus(gpus), allow_shared=allow_shared), gpus)
+    idle_w = simulated_idle_w(record)
+    rig = simulated_gpus(record, max(c.tensor_parallel for c in campaign.configurations))
 
     tools = Tools(
-        open_meter=open_meter,
+        open_meter=lambda gpus: real_meter(gpus, allow_shared=allow_shared, clock=rig.clock),
         make_workload=lambda configuration, _: _simulated_workload(configuration, rig, record.gpu_id, idle_w),
         gpu_name=catalog_name,
         idle_power_w=rest_power_w,
@@ -97,6 +77,37 @@ def simulated_rig(campaign: Campaign, *, gpu: str, allow_shared: bool) -> Rig:
         scores=_scores_of(campaign),
     )
     return Rig(tools=tools, context=rig)
+
+
+def real_meter(
+    gpus: int, *, allow_shared: bool, own_pids: Collection[int] = (), clock: PollingClock | None = None
+) -> EnergyMeter:
+    """Open the meter of the first ``gpus`` visible GPUs; ``clock`` is a simulation's own."""
+    from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
+
+    meter = ZeusMeter(clock=clock, environ=_first_gpus(gpus), allow_shared=allow_shared, own_pids=own_pids)
+    return _enough(meter, gpus)
+
+
+def simulated_idle_w(record: Gpu) -> float:
+    """Return what a simulated GPU of that kind draws at rest, W."""
+    return record.idle_power_w or _SIMULATED_IDLE_SHARE * record.tdp_w
+
+
+def simulated_gpus(record: Gpu, count: int) -> SimulatedNvml:
+    """Return a rig of ``count`` simulated GPUs of that kind, in simulated time."""
+    from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml  # noqa: PLC0415
+
+    device = SimulatedGpu(
+        name=record.nvml_names[0] if record.nvml_names else record.gpu_id,
+        memory_total_bytes=int(record.memory_bytes),
+        idle_power_w=simulated_idle_w(record),
+        power_limit_w=record.tdp_w,
+        tick_jitter=0.1,
+        power_jitter=0.02,
+        temperature_c=55.0,
+    )
+    return SimulatedNvml([device] * count, virtual_time=True)
 
 
 def catalog_name(device_name: str) -> str:

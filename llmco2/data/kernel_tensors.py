@@ -102,7 +102,8 @@ def load_kernels(options: KernelOptions, leave_out_gpu: str | None = None) -> pd
         raise InputError(explain("no kernels to train on", remedy="set data.kernels.path"))
     path = Path(options.path)
     public = path.is_dir() or path.name == "kernels.parquet"
-    frame = import_kernels(path) if public else read_kernels(path)
+    simulated = options.allow_simulated
+    frame = import_kernels(path) if public else read_kernels(path, allow_simulated=simulated)
     frame = frame[frame["kind"].isin(list(_SLOTS_OF_KIND)) & (frame["gpu"] != leave_out_gpu)]
     if frame.empty:
         raise InputError(

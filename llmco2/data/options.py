@@ -93,11 +93,13 @@ class KernelOptions:
         path: a table of kernel measurements, or the public ``kernels.parquet`` or its folder.
         max_rows: kernels kept, spread evenly over (GPU, kind, precision).
         seed: of that choice.
+        allow_simulated: accept kernels that no real GPU ran.
     """
 
     path: str | None = None
     max_rows: int = 4000
     seed: int = 0
+    allow_simulated: bool = False
 
     def __post_init__(self) -> None:
         if self.max_rows < 1:

@@ -81,15 +81,27 @@ def read_runs(path: str | Path, *, allow_simulated: bool = False, require_ok: bo
 
 
 def read_kernels(path: str | Path, *, allow_simulated: bool = False) -> pd.DataFrame:
-    """Return the kernel measurements of a file, in file order.
+    """Return the kernel measurements of a file, in file order, without those that failed.
+
+    ``attrs["excluded_failed"]`` of the frame is the number of those.
 
     Raises:
         FileFormatError: damaged, truncated, foreign or of another version; the message names file and line.
+            Or a kernel that succeeded has no latency.
         InputError: no such file, or simulated rows that were not asked for.
     """
     frame = _read(Path(path), KernelMeasurement)
-    _refuse_simulated(frame, Path(path), allow_simulated)
-    return frame
+    kept = frame[frame["status"] == OK].reset_index(drop=True)
+    lost = len(frame) - len(kept)
+    _refuse_simulated(kept, Path(path), allow_simulated)
+    untimed = int(kept["latency_s"].isna().sum())
+    if untimed:
+        got = f"{untimed} of {len(kept)} rows without latency_s"
+        raise FileFormatError(explain(f"{Path(path).name}: kernels that were not timed", got=got))
+    if lost:
+        _LOG.info("%s: left out %d kernels that failed", Path(path).name, lost)
+    kept.attrs["excluded_failed"] = lost
+    return kept
 
 
 def write_runs(frame: pd.DataFrame, path: str | Path) -> Path:

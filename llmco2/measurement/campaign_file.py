@@ -68,6 +68,8 @@ def load_campaign(path: Path | str) -> Campaign:
 def campaign_from(content: object, *, name: str = "campaign") -> Campaign:
     """Return the campaign that the parsed ``content`` of a file describes; see :func:`load_campaign`."""
     top = mapping(content, "the file")
+    if "kernels" in top:
+        raise InputError(explain("this is a campaign of kernels", remedy="give it to --kernels"))
     known_keys(top, _KEYS, "campaign")
     chosen = [key for key in _ACQUISITIONS if key in top]
     if len(chosen) != 1:

@@ -17,15 +17,13 @@ from llmco2.records.run import MeasuredRun
 
 BEGIN: Final = "<!-- written by llmco2 from the rows; edits between these marks are lost -->"
 END: Final = "<!-- end of what llmco2 writes -->"
-_FOR_A_PERSON: Final = """
-## For you to fill in
-
-- **Why was this measured?**
-- **Where does the machine stand** (cooling, who else uses it, power cap on purpose)?
-- **Which weights?** Random ones where the notes say so; else which revision of which checkpoint.
-- **Known flaws.** What a reader would want to know before training on it.
-- **Licence and contact.**
-"""
+WHY: Final = "**Why was this measured?**"
+WHERE: Final = "**Where does the machine stand** (cooling, who else uses it, power cap on purpose)?"
+FLAWS: Final = "**Known flaws.** What a reader would want to know before training on it."
+CONTACT: Final = "**Licence and contact.**"
+_WHICH_WEIGHTS: Final = (
+    "**Which weights?** Random ones where the notes say so; else which revision of which checkpoint."
+)
 
 
 def card_path(log_path: Path) -> Path:
@@ -35,11 +33,13 @@ def card_path(log_path: Path) -> Path:
 
 def write_card(log_path: Path, rows: Sequence[MeasuredRun]) -> Path:
     """Write or refresh the card of ``rows`` and return its path; see :func:`write_facts`."""
-    return write_facts(log_path, _facts(log_path, rows))
+    return write_facts(log_path, _facts(log_path, rows), (WHY, WHERE, _WHICH_WEIGHTS, FLAWS, CONTACT))
 
 
-def write_facts(log_path: Path, facts: str) -> Path:
+def write_facts(log_path: Path, facts: str, questions: Sequence[str]) -> Path:
     """Write or refresh a log's card with Markdown ``facts`` between the marks, and return its path.
+
+    ``questions`` are for a person, below the marks of a new card.
 
     Raises:
         MeasurementError: the card cannot be written, or a file of that name is no card of ours.
@@ -56,7 +56,8 @@ def write_facts(log_path: Path, facts: str) -> Path:
             before, _, rest = old.partition(BEGIN)
             text = before + body + rest.partition(END)[2].lstrip("\n")
         else:
-            text = f"# Data card of {log_path.name}\n\n{body}{_FOR_A_PERSON}"
+            asked = "".join(f"- {question}\n" for question in questions)
+            text = f"# Data card of {log_path.name}\n\n{body}\n## For you to fill in\n\n{asked}"
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise MeasurementError(explain(f"cannot write {path}", got=error.strerror)) from error

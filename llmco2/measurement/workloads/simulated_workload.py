@@ -23,8 +23,8 @@ _STEP_OVERHEAD_S: Final = 2e-3  # of the host, per pass
 _COMPUTE_POWER: Final = 0.9  # share of the power above idle at full use of the tensor cores
 _MEMORY_POWER: Final = 0.5  # … of the memory
 _FALLBACK_PEAK: Final = 1e14
-_BUSY_PERCENT: Final = 98.0
-_CONTEXT_POWER_W: Final = 40.0  # a loaded context above a bare card
+BUSY_PERCENT: Final = 98.0
+CONTEXT_POWER_W: Final = 40.0  # a loaded context above a bare card
 
 
 class Rig(Protocol):
@@ -83,31 +83,48 @@ def simulated_phases(
     )
 
 
+def simulated_roofline(
+    flops: float,
+    bytes_moved: float,
+    *,
+    precision: str,
+    gpu: Gpu,
+    idle_power_w: float,
+    n_gpus: int = 1,
+    overhead_s: float,
+) -> SimulatedPhase:
+    """Return time and power of some work shared by ``n_gpus``: the larger of compute and memory time."""
+    peaks = gpu.peak_flops_per_s
+    peak = peaks.get(precision) or peaks.get("bf16") or peaks.get("fp16") or _FALLBACK_PEAK
+    compute_s = flops / n_gpus / (_COMPUTE_EFFICIENCY * peak)
+    memory_s = bytes_moved / n_gpus / (_BANDWIDTH_EFFICIENCY * gpu.memory_bandwidth_bytes_per_s)
+    time_s = max(compute_s, memory_s) + overhead_s
+    share = (_COMPUTE_POWER * compute_s + _MEMORY_POWER * memory_s) / time_s
+    above_idle_w = min(1.0, share) * (gpu.tdp_w - idle_power_w)
+    return SimulatedPhase(time_s=time_s, power_w=idle_power_w + above_idle_w, n_gpus=n_gpus)
+
+
 class _Roofline:
     def __init__(
         self, configuration: RunConfiguration, architecture: Architecture, gpu: Gpu, idle_power_w: float
     ) -> None:
-        self._n_gpus = configuration.tensor_parallel
-        self._architecture, self._gpu, self._idle_power_w = architecture, gpu, idle_power_w
+        self._configuration, self._architecture = configuration, architecture
+        self._gpu, self._idle_power_w = gpu, idle_power_w
         self._weight_bytes = _BYTES.get(configuration.precision, 2.0)
-        peaks = gpu.peak_flops_per_s
-        self._peak = (
-            peaks.get(configuration.precision) or peaks.get("bf16") or peaks.get("fp16") or _FALLBACK_PEAK
-        )
 
     def a_pass(self, *, tokens: float, sequences: float, context: float) -> SimulatedPhase:
         """One forward pass of ``tokens`` new tokens over ``sequences`` with ``context`` tokens each."""
         shape = self._architecture
-        flops = 2.0 * active_parameter_count(shape) * tokens
         kv_elements = 2.0 * shape.n_attention_layers * shape.n_kv_heads * shape.head_dim
-        bytes_moved = parameter_count(shape) * self._weight_bytes + kv_elements * 2.0 * sequences * context
-        compute_s = flops / self._n_gpus / (_COMPUTE_EFFICIENCY * self._peak)
-        bandwidth = _BANDWIDTH_EFFICIENCY * self._gpu.memory_bandwidth_bytes_per_s
-        memory_s = bytes_moved / self._n_gpus / bandwidth
-        time_s = max(compute_s, memory_s) + _STEP_OVERHEAD_S
-        share = (_COMPUTE_POWER * compute_s + _MEMORY_POWER * memory_s) / time_s
-        above_idle_w = min(1.0, share) * (self._gpu.tdp_w - self._idle_power_w)
-        return SimulatedPhase(time_s=time_s, power_w=self._idle_power_w + above_idle_w, n_gpus=self._n_gpus)
+        return simulated_roofline(
+            2.0 * active_parameter_count(shape) * tokens,
+            parameter_count(shape) * self._weight_bytes + kv_elements * 2.0 * sequences * context,
+            precision=self._configuration.precision,
+            gpu=self._gpu,
+            idle_power_w=self._idle_power_w,
+            n_gpus=self._configuration.tensor_parallel,
+            overhead_s=_STEP_OVERHEAD_S,
+        )
 
 
 class SimulatedWorkload:
@@ -167,7 +184,7 @@ class SimulatedWorkload:
     def _run(self, phases: tuple[SimulatedPhase, ...], repeats: int) -> None:
         if not self._loaded:
             raise WorkloadError("engine_error", "the simulated workload is not loaded")
-        self._show(_BUSY_PERCENT)
+        self._show(BUSY_PERCENT)
         for _ in range(repeats):
             for phase in phases:
                 self._draw(phase.power_w)
@@ -176,7 +193,7 @@ class SimulatedWorkload:
 
     def _rest(self) -> None:
         self._show(0.0)
-        self._draw(self._idle_power_w + _CONTEXT_POWER_W)
+        self._draw(self._idle_power_w + CONTEXT_POWER_W)
 
     def _show(self, utilization_percent: float) -> None:
         for gpu in range(self._configuration.tensor_parallel):

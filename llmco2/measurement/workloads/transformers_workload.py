@@ -7,14 +7,15 @@ greedy steps from the end of that prompt, whatever tokens come out. The device i
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
+from inspect import signature
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from llmco2.errors import explain
 from llmco2.measurement.configuration import RunConfiguration
 from llmco2.measurement.meter import Clock
+from llmco2.measurement.torch_errors import translated
 from llmco2.measurement.workloads.model_loading import load_config, load_model, require_transformers
 from llmco2.measurement.workloads.workload import RequestTiming, WorkloadError, WorkloadFacts
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _BATCH1_STEPS: Final = 12  # the median of so many steps, after two that warm up
 CACHE_COPIED: Final = "cache_copied"  # restoring the cache between decodes copied states inside the window
+RANDOM_WEIGHTS: Final = "random normal weights; energy does not depend on which"
 
 
 class TransformersWorkload:
@@ -54,27 +56,28 @@ class TransformersWorkload:
         import transformers  # noqa: PLC0415
 
         configuration = self._configuration
-        with _translated(configuration):
+        with translated(configuration.label):
             self._device = self._choose_device()
-            self._config = load_config(configuration)
-            self._model = load_model(configuration, self._config, self._device)
+            found = load_config(configuration)
+            self._model = load_model(configuration, found, self._device)
+            self._cache_key = _cache_keyword(self._model)
             generator = torch.Generator().manual_seed(configuration.seed)
             shape = (configuration.batch_size, configuration.prompt_tokens)
-            prompt = torch.randint(0, self._config.vocab_size, shape, generator=generator)
+            prompt = torch.randint(0, found.config.vocab_size, shape, generator=generator)
             self._prompt = prompt.to(self._device)  # (batch_size, prompt_tokens)
             self._step = self._compiled() if configuration.compiled else self._model
             self._synchronise()
-        random = configuration.weights == "random"
         self._facts = WorkloadFacts(
             engine_version=f"transformers {transformers.__version__}, torch {torch.__version__}",
             attention_backend=getattr(self._model.config, "_attn_implementation", configuration.attention),
             cuda_graphs=configuration.compiled and self._device.type == "cuda",
-            notes=("random normal weights; energy does not depend on which",) if random else (),
+            flags=found.flags,
+            notes=(*found.notes, *((RANDOM_WEIGHTS,) if configuration.weights == "random" else ())),
         )
 
     def prefill(self, repeats: int) -> tuple[RequestTiming, ...]:
         """Run the prompt; no request is streamed, so there are no timings."""
-        with _translated(self._configuration), self._inference():
+        with translated(self._configuration.label), self._inference():
             for _ in range(repeats):
                 self._run_prompt(self._prompt)
             self._remember()
@@ -85,7 +88,7 @@ class TransformersWorkload:
         """Decode from the end of the prompt, each time anew; call :meth:`prefill` before it."""
         if self._state is None:
             self.prefill(1)
-        with _translated(self._configuration), self._inference():
+        with translated(self._configuration.label), self._inference():
             for _ in range(repeats):
                 self._state.restore()  # type: ignore[union-attr]
                 self._run_steps(self._first_token, self._configuration.output_tokens - 1)
@@ -94,7 +97,7 @@ class TransformersWorkload:
     def whole(self, repeats: int) -> tuple[RequestTiming, ...]:
         """Run prompt and decode back to back."""
         self._state = None
-        with _translated(self._configuration), self._inference():
+        with translated(self._configuration.label), self._inference():
             for _ in range(repeats):
                 self._run_prompt(self._prompt)
                 self._run_steps(self._first_token, self._configuration.output_tokens - 1)
@@ -104,7 +107,7 @@ class TransformersWorkload:
     def step_time_batch1_s(self) -> float | None:
         """Return the median time of a decode step of one sequence behind the same prompt."""
         self._state = self._cache = None
-        with _translated(self._configuration), self._inference():
+        with translated(self._configuration.label), self._inference():
             self._run_prompt(self._prompt[:1], extra_tokens=_BATCH1_STEPS + 2)
             token = self._first_token
             times_s = []
@@ -163,8 +166,8 @@ class TransformersWorkload:
         else:
             self._cache = None  # the old one goes before the new one comes
             self._cache = self._new_cache(extra_tokens)
-        output = self._model(prompt, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        if getattr(output, "past_key_values", None) is not self._cache:
+        output = self._model(prompt, use_cache=True, logits_to_keep=1, **{self._cache_key: self._cache})
+        if getattr(output, self._cache_key, None) is not self._cache:
             raise WorkloadError(
                 "unsupported",
                 explain(f"{self._configuration.model} keeps no cache that this workload can rewind"),
@@ -185,13 +188,7 @@ class TransformersWorkload:
 
         self._state = CacheState(self._cache)
         if self._state.copies and CACHE_COPIED not in self._facts.flags:
-            self._facts = WorkloadFacts(
-                engine_version=self._facts.engine_version,
-                attention_backend=self._facts.attention_backend,
-                cuda_graphs=self._facts.cuda_graphs,
-                flags=(CACHE_COPIED,),
-                notes=self._facts.notes,
-            )
+            self._facts = replace(self._facts, flags=(*self._facts.flags, CACHE_COPIED))
 
     def _run_steps(self, token: torch.Tensor, steps: int) -> torch.Tensor:
         """Make ``steps`` further tokens, one pass each, and return the last."""
@@ -200,22 +197,11 @@ class TransformersWorkload:
                 import torch  # noqa: PLC0415
 
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-            output = self._step(token, past_key_values=self._cache, use_cache=True)
+            output = self._step(token, use_cache=True, **{self._cache_key: self._cache})
             token = output.logits[:, -1].argmax(-1, keepdim=True)
         return token
 
 
-@contextmanager
-def _translated(configuration: RunConfiguration) -> Iterator[None]:
-    """Turn what torch raises into a reason that a row can carry."""
-    try:
-        yield
-    except MemoryError as error:
-        raise WorkloadError("out_of_memory", explain(f"out of host memory: {configuration.label}")) from error
-    except RuntimeError as error:
-        first_line = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        if type(error).__name__ == "OutOfMemoryError" or "out of memory" in first_line:
-            raise WorkloadError("out_of_memory", explain(configuration.label, got=first_line)) from error
-        if "CUDA error" in first_line or "NCCL" in first_line:
-            raise WorkloadError("gpu_error", explain(configuration.label, got=first_line)) from error
-        raise WorkloadError("engine_error", explain(configuration.label, got=first_line)) from error
+def _cache_keyword(model: Any) -> str:
+    """Return how the model's class calls its cache: purely recurrent ones have another word for it."""
+    return "cache_params" if "cache_params" in signature(model.forward).parameters else "past_key_values"
