@@ -23,6 +23,10 @@ _MAMBA = Traits(family="mamba", tied=True)
 _MAMBA2 = Traits(family="mamba")
 _NEMOTRON = Traits(family="nemotron", gated_mlp=False)
 _NEMOTRON_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+_NEMOTRON_NAMES = {kind: kind for kind in _NEMOTRON_LETTERS.values()} | {
+    "linear_attention": "mamba",  # as newer releases of transformers write them
+    "full_attention": "attention",
+}
 _JAMBA = Traits(family="jamba")
 _QWEN_NEXT = Traits(family="qwen", shared_expert_gate=True)
 
@@ -79,8 +83,8 @@ def read_nemotron_h(config: Config, model_id: str) -> Architecture:
 def _nemotron_layers(config: Config) -> list[str]:
     """Return each layer's kind, from the list of newer files or the letters of older ones."""
     kinds = config.get("layers_block_type")
-    if isinstance(kinds, list) and kinds and set(kinds) <= set(_NEMOTRON_LETTERS.values()):
-        return kinds
+    if isinstance(kinds, list) and kinds and set(kinds) <= set(_NEMOTRON_NAMES):
+        return [_NEMOTRON_NAMES[kind] for kind in kinds]
     pattern = config.get("hybrid_override_pattern")
     if not isinstance(pattern, str) or not pattern or set(pattern) - set(_NEMOTRON_LETTERS):
         got = repr(pattern if kinds is None else kinds)[:60]

@@ -253,3 +253,17 @@ def test_a_nonsense_value_never_leaves_a_traceback_of_another_kind(key, value, m
     except InputError as error:
         said = str(error)
     assert said is None or len(said.splitlines()) == 1
+
+
+def test_a_hybrids_layers_are_read_by_letters_and_by_the_names_of_old_and_new_releases():
+    shape = {"model_type": "nemotron_h", "hidden_size": 64, "vocab_size": 128, "num_attention_heads": 4}
+    shape |= {"mamba_num_heads": 4, "mamba_head_dim": 32, "ssm_state_size": 8, "n_groups": 2}
+    shape |= {"conv_kernel": 4, "intermediate_size": 96}
+    written = [
+        {"hybrid_override_pattern": "M-M*"},
+        {"layers_block_type": ["mamba", "mlp", "mamba", "attention"]},
+        {"layers_block_type": ["linear_attention", "mlp", "linear_attention", "full_attention"]},
+    ]
+    first, *others = (architecture_from_hf_config(shape | keys, model_id="x") for keys in written)
+    assert (first.n_recurrent_layers, first.n_attention_layers, first.n_dense_mlp_layers) == (2, 1, 1)
+    assert others == [first, first]
