@@ -1,6 +1,7 @@
 """Load a transformers model to measure: from its config with random weights, or from a local checkpoint.
 
-Invariant: nothing is downloaded and no remote code runs. Energy does not depend on which weights a dense
+Invariant: nothing is downloaded and no remote code runs; a config that is not on this machine is built from
+the catalog's shape, and what was loaded says so. Energy does not depend on which weights a dense
 model has, but it does on whether they are zeros (multiplying zeros draws less), so random weights are normal
 noise.
 """
@@ -9,18 +10,42 @@ from __future__ import annotations
 
 import importlib
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from llmco2.errors import explain
+from llmco2.catalog.architecture import Architecture
+from llmco2.catalog.models import resolve_model
+from llmco2.errors import InputError, explain
 from llmco2.measurement.configuration import RunConfiguration
+from llmco2.measurement.workloads.catalog_config import check_size, config_from_catalog
 from llmco2.measurement.workloads.workload import WorkloadError
 
 if TYPE_CHECKING:
     import torch
 
 INITIAL_STD: Final = 0.02  # the usual initializer_range of decoder-only models
+CONFIG_FROM_CATALOG: Final = "config_from_catalog"  # no config.json here: the catalog's shape was built
+_CATALOG_NOTE: Final = "config of the catalog's shape; what the catalog does not keep is its class's default"
 _TORCH_NAMES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundConfig:
+    """The transformers config of a decoder, and where it came from."""
+
+    config: Any
+    catalog: Architecture | None = None  # the record that it was built from; none: it was read from a file
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What a row must say of it."""
+        return (CONFIG_FROM_CATALOG,) if self.catalog else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The same in a sentence."""
+        return (_CATALOG_NOTE,) if self.catalog else ()
 
 
 def require_transformers() -> None:
@@ -43,11 +68,13 @@ def torch_dtype(precision: str) -> torch.dtype:
     return dtype
 
 
-def load_config(configuration: RunConfiguration) -> Any:
-    """Return the transformers config of the decoder, read from a local path or the local model cache.
+def load_config(configuration: RunConfiguration) -> FoundConfig:
+    """Return the config of the decoder: of a local path or the local model cache, else the catalog's shape.
+
+    Only random weights can do with the catalog's shape, and only a model without a ``model_path``.
 
     Raises:
-        WorkloadError: there is no config here, or it is not a decoder's.
+        WorkloadError: there is no config here, it is not a decoder's, or the catalog cannot stand in for it.
     """
     from transformers import AutoConfig  # noqa: PLC0415
 
@@ -57,6 +84,9 @@ def load_config(configuration: RunConfiguration) -> Any:
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
+        arch = None if path.exists() or _is_cached(name) else _catalog_record(configuration)
+        if arch is not None:
+            return FoundConfig(config=config_from_catalog(arch), catalog=arch)
         raise WorkloadError(
             "no_config",
             explain(
@@ -65,19 +95,38 @@ def load_config(configuration: RunConfiguration) -> Any:
                 remedy="set model_path to a folder or config.json, or: hf download NAME config.json",
             ),
         ) from error
-    return config.get_text_config(decoder=True)
+    return FoundConfig(config=config.get_text_config(decoder=True))
 
 
-def load_model(configuration: RunConfiguration, config: Any, device: torch.device) -> Any:
+def _is_cached(name: str) -> bool:
+    """Return whether the local model cache has a config of that name, usable or not."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except ValueError:  # no name that the cache could have
+        return False
+
+
+def _catalog_record(configuration: RunConfiguration) -> Architecture | None:
+    if configuration.model_path is not None or configuration.weights != "random":
+        return None
+    try:
+        return resolve_model(configuration.model)
+    except InputError:
+        return None
+
+
+def load_model(configuration: RunConfiguration, found: FoundConfig, device: torch.device) -> Any:
     """Return the model in evaluation mode on ``device``, with the attention, precision and plan asked for."""
     if configuration.precision in {"int8", "nf4"} or configuration.tensor_parallel > 1:
-        return _from_checkpoint(configuration, config, device)
+        return _from_checkpoint(configuration, found, device)
     if configuration.weights == "checkpoint":
-        return _from_checkpoint(configuration, config, device)
-    return random_model(config, configuration, device)
+        return _from_checkpoint(configuration, found, device)
+    return random_model(found, configuration, device)
 
 
-def random_model(config: Any, configuration: RunConfiguration, device: torch.device) -> Any:
+def random_model(found: FoundConfig, configuration: RunConfiguration, device: torch.device) -> Any:
     """Return a model of that shape with normal random weights, made on the device itself."""
     import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM  # noqa: PLC0415
@@ -87,12 +136,14 @@ def random_model(config: Any, configuration: RunConfiguration, device: torch.dev
     try:
         with torch.device(device):
             model = AutoModelForCausalLM.from_config(
-                config, attn_implementation=configuration.attention, trust_remote_code=False
+                found.config, attn_implementation=_attention(configuration, found), trust_remote_code=False
             )
     except (ValueError, ImportError) as error:
         raise _refused(configuration, error) from error
     finally:
         torch.set_default_dtype(before)
+    if found.catalog is not None:
+        check_size(model, found.catalog)
     model = model.to(device=device, dtype=torch_dtype(configuration.precision)).eval()
     generator = torch.Generator(device=device).manual_seed(configuration.seed)
     with torch.no_grad():
@@ -102,9 +153,14 @@ def random_model(config: Any, configuration: RunConfiguration, device: torch.dev
     return model
 
 
-def _from_checkpoint(configuration: RunConfiguration, config: Any, device: torch.device) -> Any:
+def _attention(configuration: RunConfiguration, found: FoundConfig) -> str:
+    """Return the attention to ask for: a class without any takes "eager" and refuses the rest."""
+    return configuration.attention if hasattr(found.config, "num_attention_heads") else "eager"
+
+
+def _from_checkpoint(configuration: RunConfiguration, found: FoundConfig, device: torch.device) -> Any:
     if configuration.weights == "checkpoint":
-        return _pretrained(configuration, configuration.model_path or configuration.model, device)
+        return _pretrained(configuration, found, configuration.model_path or configuration.model, device)
     import torch  # noqa: PLC0415
 
     # Sharding and quantising happen while a checkpoint is read, so random weights go through one.
@@ -113,9 +169,9 @@ def _from_checkpoint(configuration: RunConfiguration, config: Any, device: torch
             _shared_folder(own_folder) if configuration.tensor_parallel > 1 else (own_folder, True)
         )
         if write:
-            random_model(config, configuration, torch.device("cpu")).save_pretrained(folder)
+            random_model(found, configuration, torch.device("cpu")).save_pretrained(folder)
         _wait_for_all(configuration)
-        model = _pretrained(configuration, folder, device)
+        model = _pretrained(configuration, found, folder, device)
         _wait_for_all(configuration)  # before the folder goes
         return model
 
@@ -146,12 +202,14 @@ def _parallel_options() -> dict[str, Any]:
         return {"tp_plan": "auto"}
 
 
-def _pretrained(configuration: RunConfiguration, source: str, device: torch.device) -> Any:
+def _pretrained(
+    configuration: RunConfiguration, found: FoundConfig, source: str, device: torch.device
+) -> Any:
     from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
     options: dict[str, Any] = {
         "dtype": torch_dtype(configuration.precision),
-        "attn_implementation": configuration.attention,
+        "attn_implementation": _attention(configuration, found),
         "local_files_only": True,
         "trust_remote_code": False,
     }
