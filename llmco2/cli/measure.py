@@ -30,7 +30,7 @@ _EXAMPLES: Final = """examples:
 """
 # option of the quick mode: (kind, metavar, help); its name is a key of a configuration
 _SINGLE: Final[dict[str, tuple[Any, str, str]]] = {
-    "model_path": (str, "PATH", "folder or config.json of the model (default: the local model cache)"),
+    "model_path": (str, "PATH", "folder or config.json (default: the local model cache, else the catalog)"),
     "weights": (str, "KIND", "random or checkpoint (default: random)"),
     "precision": (str, "NAME", "bf16, fp16, fp32, int8, nf4; of a server: what it serves (default: bf16)"),
     "kv_precision": (str, "NAME", "of the KV cache, where it differs"),

@@ -52,7 +52,7 @@ class RunConfiguration:
 
     # in process
     model_path: str | None = (
-        None  # folder or config.json; none: the name is looked up in the local model cache
+        None  # folder or config.json; none: the name is looked up in the local model cache, then the catalog
     )
     weights: str = "random"
     attention: str = "sdpa"
