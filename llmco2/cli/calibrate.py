@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _MIN_WIDTH, _MAX_WIDTH = 80, 120
 _EXAMPLES = """examples:
   llmco2 calibrate my_runs.csv --output my_gpu.json
-  llmco2 predict Qwen/Qwen3-8B --gpu H100-SXM5-80GB --engine vllm --calibration my_gpu.json
+  llmco2 predict Qwen/Qwen3-8B --gpu H100-SXM5-80GB --engine vllm \\
+      --calibration my_gpu.json
 """
 
 
@@ -30,10 +31,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add ``llmco2 calibrate``."""
     parser = subparsers.add_parser(
         "calibrate",
-        help="fit the predictor to a GPU and engine by a few runs of your own",
+        help="fit the predictor to a GPU and engine with your own runs",
         usage="llmco2 calibrate RUNS --output FILE [options]",
-        description="Fit a few physical factors to at least three measured runs of a GPU and engine. The file is\n"
-        "for llmco2 predict --calibration, and applies to the GPUs and engines in it alone.",
+        description="Fit a few physical factors to measured runs, at least three of each GPU and\n"
+        "engine. The file that is written is for --calibration of llmco2 predict and\n"
+        "monitor, and acts on the GPUs and engines in it alone.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,12 +46,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--output", metavar="FILE", required=True, help="where the factors go (.json)")
     parser.add_argument(
-        "--gpu", metavar="GPU", help="of every run, in place of their own: a name or a JSON datasheet"
+        "--gpu", metavar="GPU", help="the GPU of every run, whatever the runs say: a name or a JSON datasheet"
     )
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="checkpoint to calibrate (default: the one that ships)"
+        "--checkpoint",
+        metavar="FILE",
+        help="checkpoint to calibrate, its .json (default: the one that ships)",
     )
-    parser.add_argument("--allow-simulated", action="store_true", help="accept runs that no real GPU drew")
+    parser.add_argument("--allow-simulated", action="store_true", help="accept runs of simulated GPUs")
 
 
 def run(args: argparse.Namespace) -> int:

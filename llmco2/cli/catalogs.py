@@ -21,8 +21,10 @@ _HELP: Final = {
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the three listings."""
     for name, text in _HELP.items():
-        parser = subparsers.add_parser(name, help=text, description=text.capitalize() + ".")
-        parser.add_argument("pattern", nargs="?", default="", help="show the entries that contain this text")
+        parser = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        parser.add_argument(
+            "pattern", metavar="TEXT", nargs="?", default="", help="show the entries that contain this text"
+        )
 
 
 def run(args: argparse.Namespace) -> int:

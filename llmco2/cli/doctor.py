@@ -27,7 +27,7 @@ _REQUIRED: Final = (
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``llmco2 doctor``."""
-    text = "check this machine and installation, with a fix for each finding"
+    text = "check this machine and installation, with a fix for each fault"
     parser = subparsers.add_parser("doctor", help=text, description=text.capitalize() + ".")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--no-torch", action="store_true", help="skip the check that loads torch (seconds)")

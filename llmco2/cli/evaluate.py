@@ -28,7 +28,8 @@ _MOST_SEEDS: Final = 100
 _MIN_WIDTH: Final = 80
 _EXAMPLES: Final = """examples:
   llmco2 evaluate --runs public_runs/
-  llmco2 evaluate --runs my_runs.csv --folds "board H100" --methods formula,"what ships" --seeds 1 --output trial
+  llmco2 evaluate --runs my_runs.csv --folds "board H100" \\
+      --methods formula,"what ships" --seeds 1 --output trial
 """
 
 
@@ -36,11 +37,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add ``llmco2 evaluate``."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="judge the predictor and its rivals on groups left out of the fit",
+        help="compare the predictor with rivals on what no fit has seen",
         usage="llmco2 evaluate --runs PATH [options]",
-        description="Fit the predictor and its rivals with a model family, a board, both, a deployment or a request\n"
-        "left out, group by group and seed by seed; write tables and pictures of their errors. Finished fits are\n"
-        "kept in the output folder (evaluation.jsonl), so a stopped command goes on where it was.",
+        description="Fit the predictor and its rivals with a model family, a board, both, a\n"
+        "deployment or a request left out, group by group and seed by seed; write\n"
+        "tables and pictures of their errors on what was left out. Finished fits are\n"
+        "kept in the output folder (evaluation.jsonl), so a stopped command goes on\n"
+        "where it was. Needs an extra: pip install 'llmco2[evaluate]'.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,32 +60,34 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=_DEFAULT_OUTPUT,
         help=f"where tables and pictures go (default: {_DEFAULT_OUTPUT})",
     )
-    parser.add_argument("--methods", metavar="A,B", help="only these methods, by their names in the tables")
+    parser.add_argument(
+        "--methods", metavar="A,B", help="only these methods, by their names in the tables (default: all)"
+    )
     parser.add_argument(
         "--folds",
         metavar="TEXT",
         default="",
-        help="only groups whose name contains this, such as 'board' or 'qwen'",
+        help="only groups whose name contains this, such as 'board' or 'qwen' (default: all)",
     )
     parser.add_argument(
         "--seeds",
         metavar="N",
         type=whole,
         default=_DEFAULT_SEEDS,
-        help=f"fits of each (default: {_DEFAULT_SEEDS})",
+        help=f"fits of each method to each group, each with another seed (default: {_DEFAULT_SEEDS})",
     )
     parser.add_argument(
         "--rival-seeds",
         metavar="N",
         type=whole,
-        help="fits of each method other than what ships and what is fitted with it (default: as --seeds)",
+        help="the same for rivals of the predictor (default: as --seeds)",
     )
     parser.add_argument(
         "--splits",
         metavar="FILE",
-        help=f"the list of groups and their rows to compare with (default: {_COMMITTED}, where it is)",
+        help=f"list of groups and their rows to check against (default: {_COMMITTED}, if it is there)",
     )
-    parser.add_argument("--jobs", metavar="N", type=whole, help="processes (default: one a core)")
+    parser.add_argument("--jobs", metavar="N", type=whole, help="processes at once (default: one per core)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -40,29 +40,29 @@ class Command:
 COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
         "predict": Command(
-            module="llmco2.cli.predict", help="predict energy and carbon of one request or of a table of them"
+            module="llmco2.cli.predict", help="predict energy and carbon of a request or a table of them"
         ),
         "measure": Command(
             module="llmco2.cli.measure", help="measure a campaign of configurations on the GPUs at hand"
         ),
         "calibrate": Command(
             module="llmco2.cli.calibrate",
-            help="fit the predictor to a GPU and engine by a few runs of your own",
+            help="fit the predictor to a GPU and engine with your own runs",
         ),
         "monitor": Command(
             module="llmco2_tui.cli", help="watch GPU energy live, predicted and measured side by side"
         ),
-        "train": Command(module="llmco2.cli.train", help="fit, validate or test a predictor"),
+        "train": Command(module="llmco2.cli.train", help="fit, validate or test a predictor of your own"),
         "evaluate": Command(
             module="llmco2.cli.evaluate",
-            help="judge the predictor and its rivals on groups left out of the fit",
+            help="compare the predictor with rivals on what no fit has seen",
         ),
         "models": Command(module="llmco2.cli.catalogs", help="list the known models"),
         "gpus": Command(module="llmco2.cli.catalogs", help="list the known GPUs"),
         "zones": Command(module="llmco2.cli.catalogs", help="list the known grid zones and cloud regions"),
         "doctor": Command(
             module="llmco2.cli.doctor",
-            help="check this machine and installation, with a fix for each finding",
+            help="check this machine and installation; a fix for each fault",
         ),
     }
 )
@@ -109,10 +109,16 @@ def _parser(chosen: ModuleType | None) -> OneLineParser:
     parser = OneLineParser(
         prog="llmco2",
         description="Energy and carbon of an LLM inference: predicted before it runs, measured when it does.",
+        epilog="llmco2 COMMAND --help lists the options of a command.",
         formatter_class=_CommandList,
     )
-    parser.add_argument("--version", action="version", version=f"llmco2 {llmco2.__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"llmco2 {llmco2.__version__}",
+        help="show the version and exit",
+    )
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     if chosen is not None:
         chosen.add_parser(subparsers)
     for name, command in COMMANDS.items():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from llmco2.cli.arguments import number, whole
 from llmco2.errors import InputError, explain
-from llmco2.records.request import DEFAULT_OUTPUT_TOKENS, DEFAULT_PROMPT_TOKENS, SERVING_MODES
+from llmco2.records.request import DEFAULT_OUTPUT_TOKENS, DEFAULT_PROMPT_TOKENS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,48 +37,72 @@ class Predictor(Protocol):
 # option: (kind, metavar, help); an option's name is its keyword with dashes
 _REQUEST_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
     {
-        "gpu": (str, "GPU", "GPU model (llmco2 gpus), or a JSON datasheet"),
-        "tensor_parallel": (whole, "N", "tensor parallelism (default: 1)"),
-        "pipeline_parallel": (whole, "N", "pipeline parallelism (default: 1)"),
-        "expert_parallel": (whole, "N", "expert parallelism (default: 1)"),
-        "engine": (str, "NAME", "serving engine: vllm, sglang, tensorrt-llm, hf-eager … (default: unknown)"),
+        "gpu": (str, "GPU", "name of the GPU (llmco2 gpus lists them), or the path of a JSON datasheet"),
+        "tensor_parallel": (whole, "N", "tensor parallelism: GPUs that share each layer (default: 1)"),
+        "pipeline_parallel": (whole, "N", "pipeline parallelism: stages of layers (default: 1)"),
+        "expert_parallel": (
+            whole,
+            "N",
+            "expert parallelism: GPUs over which experts are spread (default: 1)",
+        ),
+        "engine": (
+            str,
+            "NAME",
+            "serving engine: vllm, sglang, tensorrt-llm, hf-eager … (default: unknown, which widens the interval)",
+        ),
         "precision": (
             str,
             "NAME",
-            "of weights and activations (default: the model's own, where the GPU has it)",
+            "of weights and activations: bf16, fp8, int4 … (default: the model's own, where the GPU has it)",
         ),
         "kv_precision": (str, "NAME", "of the KV cache (default: that of the activations)"),
-        "batch_size": (number, "N", "requests in the batch (default: 1)"),
-        "prompt_tokens": (number, "N", f"prompt tokens a request (default: {DEFAULT_PROMPT_TOKENS})"),
-        "output_tokens": (number, "N", f"output tokens a request (default: {DEFAULT_OUTPUT_TOKENS})"),
+        "batch_size": (number, "N", "requests that run together (default: 1)"),
+        "prompt_tokens": (number, "N", f"prompt tokens of one request (default: {DEFAULT_PROMPT_TOKENS})"),
+        "output_tokens": (number, "N", f"output tokens of one request (default: {DEFAULT_OUTPUT_TOKENS})"),
         "serving": (
             str,
             "MODE",
-            f"{' or '.join(SERVING_MODES)}: a batch that starts and ends together, "
-            "or a steady number of running requests (default: static)",
+            "static: the batch starts and ends together; continuous: a steady number of requests "
+            "is running (default: static)",
         ),
     }
 )
 _CARBON_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
     {
-        "zone": (str, "ZONE", "country or cloud region (llmco2 zones; default: the world's average)"),
-        "carbon_intensity_gco2e_per_kwh": (number, "G", "grid intensity of your own, gCO2e/kWh"),
-        "pue": (number, "PUE", "power usage effectiveness of the data centre, at least 1"),
-        "lifetime_years": (number, "YEARS", "years over which the hardware is written off"),
-        "utilization": (number, "SHARE", "share of that lifetime in which the hardware works, up to 1"),
+        "zone": (
+            str,
+            "ZONE",
+            "country or cloud region (llmco2 zones lists them; default: the world's average)",
+        ),
+        "carbon_intensity_gco2e_per_kwh": (number, "G", "gCO2e per kWh of the grid, in place of the zone's"),
+        "pue": (
+            number,
+            "PUE",
+            "power usage effectiveness of the data centre, at least 1 (default: the cloud's or the industry's)",
+        ),
+        "lifetime_years": (
+            number,
+            "YEARS",
+            "years of use that share the hardware's embodied carbon (default: 5)",
+        ),
+        "utilization": (
+            number,
+            "SHARE",
+            "share of those years in which it works, above 0, up to 1 (default: 0.5)",
+        ),
     }
 )
 _PREDICTOR_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
     {
-        "calibration": (str, "FILE", "calibration from a few runs of your own"),
-        "checkpoint": (str, "PATH", "checkpoint to answer from (default: the one that ships)"),
+        "calibration": (str, "FILE", "file that llmco2 calibrate wrote from runs of your own"),
+        "checkpoint": (str, "FILE", "checkpoint to answer from, its .json (default: the one that ships)"),
     }
 )
 _SHORT_NAMES: Final = MappingProxyType({"carbon_intensity_gco2e_per_kwh": "--carbon-intensity"})
 _FORMATS: Final = ("table", "json", "csv")
 _EXAMPLES: Final = """examples:
-  llmco2 predict meta-llama/Llama-3.1-8B-Instruct --gpu H100-SXM5-80GB --batch-size 8 \\
-      --prompt-tokens 512 --output-tokens 256 --zone FRA
+  llmco2 predict meta-llama/Llama-3.1-8B-Instruct --gpu H100-SXM5-80GB \\
+      --batch-size 8 --prompt-tokens 512 --output-tokens 256 --zone FRA
   llmco2 predict --requests requests.csv --output predictions.parquet
 """
 
@@ -87,7 +111,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add ``llmco2 predict``."""
     parser = subparsers.add_parser(
         "predict",
-        help="predict energy and carbon of one request or of a table of them",
+        help="predict energy and carbon of a request or a table of them",
         usage="llmco2 predict MODEL --gpu GPU [options]\n"
         "       llmco2 predict --requests FILE [--output FILE] [options]",
         description="Predict the energy and carbon of an LLM inference before it runs.",
@@ -95,10 +119,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="model (llmco2 models), or its config.json")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="name of the model (llmco2 models lists them), or the path of its config.json",
+    )
     for title, options in (
         ("the request", _REQUEST_OPTIONS),
-        ("carbon factors, in place of the tables' own", _CARBON_OPTIONS),
+        ("carbon", _CARBON_OPTIONS),
         ("the predictor", _PREDICTOR_OPTIONS),
     ):
         group = parser.add_argument_group(title)
@@ -106,13 +135,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             option = _SHORT_NAMES.get(name, "--" + name.replace("_", "-"))
             group.add_argument(option, dest=name, type=kind, metavar=metavar, help=text)
     group = parser.add_argument_group("a table of requests")
-    group.add_argument("--requests", metavar="FILE", help="one request a row: .csv, .parquet or .jsonl")
-    group.add_argument("--output", metavar="FILE", help="where the answers go: .csv, .parquet or .jsonl")
+    group.add_argument("--requests", metavar="FILE", help="requests, one per row: .csv, .parquet or .jsonl")
+    group.add_argument(
+        "--output", metavar="FILE", help="where the answers go: .csv, .parquet or .jsonl (default: printed)"
+    )
     parser.add_argument(
         "--format",
         choices=_FORMATS,
         metavar="|".join(_FORMATS),
-        help="of what is printed (default: table; csv for a table of requests)",
+        help="how answers are printed (default: table; for a table of requests csv, or json)",
     )
 
 

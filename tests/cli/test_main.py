@@ -114,6 +114,17 @@ def test_no_command_prints_the_help_and_fails(llmco2: Run) -> None:
     assert all(f"\n    {command} " in outcome.err for command in main_module.COMMANDS)
 
 
+def test_every_line_of_the_commands_own_wording_fits_eighty_columns(
+    llmco2: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for argv in ((), ("predict",), ("calibrate",), ("evaluate",)):
+        out = llmco2(*argv, "--help").out
+        assert max(map(len, out.splitlines())) <= 80, argv
+    listed = llmco2("--help").out.partition("COMMAND\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == list(main_module.COMMANDS)  # each on one line
+
+
 def test_version(llmco2: Run) -> None:
     assert llmco2("--version") == Outcome(0, f"llmco2 {package.__version__}\n", "")
 

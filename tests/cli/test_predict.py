@@ -12,10 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from llmco2.carbon.factors import DEFAULT_LIFETIME, DEFAULT_UTILIZATION
 from llmco2.cli import predict
 from llmco2.cli.arguments import OneLineParser
 from llmco2.errors import FileFormatError, InputError, RequestError, UnknownNameError
 from llmco2.records.columns import FRAME_COLUMNS
+from llmco2.records.request import SERVING_MODES
 from llmco2.report.json_format import footprint_from_json
 from llmco2.report.table import footprint_text
 from tests.cli.conftest import KnownPredictor
@@ -197,3 +199,13 @@ def test_a_file_that_is_no_table_of_requests_is_never_half_answered(
         predict.run(parse("--requests", str(path), "--output", str(tmp_path / "o.csv")), predictor)
     assert not predictor.calls
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_the_help_states_the_defaults_that_the_arithmetic_has(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    for factor in (DEFAULT_LIFETIME, DEFAULT_UTILIZATION):
+        option = {"lifetime": "--lifetime-years"}.get(factor.name, f"--{factor.name}")
+        assert f"(default: {factor.value:g})" in text.partition(f"{option} ")[2].partition(" --")[0]
+    assert all(f"{mode}: " in text for mode in SERVING_MODES)

@@ -55,9 +55,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for name, (kind, metavar, text) in _REQUEST.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
     parser.add_argument("--zone", metavar="ZONE", help="grid zone (default: the world's average)")
-    parser.add_argument("--calibration", metavar="FILE", help="calibration from a few runs of your own")
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="checkpoint to predict from (default: the shipped)"
+        "--calibration", metavar="FILE", help="file that llmco2 calibrate wrote from runs of your own"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="checkpoint to predict from, its .json (default: the one that ships)",
     )
     source = parser.add_argument_group("what to watch (default: the GPUs of this machine)")
     source.add_argument(
