@@ -50,8 +50,8 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "measure",
         help="measure a campaign of configurations on the GPUs at hand",
-        description="Measure prefill and decode energy, phase by phase, or latency and energy of single kernels, "
-        "and append one durable row each.",
+        description="Measure prefill and decode energy, phase by phase, or latency and energy of single\n"
+        "kernels, and append one durable row each.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -132,7 +132,7 @@ def test_one_configuration_from_options_and_one_that_does_not_fit(tmp_path, caps
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["measure"], "nothing to measure: expected MODEL or --campaign FILE"),
+        (["measure"], "nothing to measure: expected MODEL or --campaign FILE or --kernels FILE"),
         (["measure", "m", "--campaign", "x.yaml"], "a campaign file and a single configuration: got m"),
         (["measure", "--campaign", "x.yaml", "--batch-size", "2"], "got --batch-size"),
         (["measure", "--campaign", "no.yaml"], "cannot read no.yaml"),
