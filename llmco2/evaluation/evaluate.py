@@ -22,6 +22,7 @@ from llmco2.evaluation.breakdowns import case_table, fold_table, label_table, pa
 from llmco2.evaluation.coverage import interval_table
 from llmco2.evaluation.evidence import FoldEvidence, gathered
 from llmco2.evaluation.jobs import LoadContenders, planned_jobs, run_jobs
+from llmco2.evaluation.levels import level_table
 from llmco2.evaluation.plots import draw_pictures
 from llmco2.evaluation.registry import chosen_methods, contenders, method_names
 from llmco2.evaluation.results_file import RESULTS_FILE, ResultsFile
@@ -111,6 +112,7 @@ def all_tables(evidence: Sequence[FoldEvidence], facts: RowFacts) -> dict[str, p
         "accuracy": fold_table(evidence),
         "cases": case_table(evidence),
         "by_label": label_table(evidence),
+        "levels": level_table(evidence, facts),
         "by_source": part_table(evidence, {"source": facts.source, "engine": facts.engine}),
         "by_decile": part_table(evidence, {"decile": facts.decile}),
         "by_regime": part_table(evidence, {"regime": facts.regime}),

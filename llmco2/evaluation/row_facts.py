@@ -27,6 +27,7 @@ class RowFacts:
 
     source: NDArray[np.str_]
     engine: NDArray[np.str_]
+    deployment: NDArray[np.intp]  # equal where rows differ in size alone
     decile: NDArray[
         np.intp
     ]  # 1: the tenth of the judged rows that the workload prior finds rarest; 10: commonest
@@ -41,6 +42,7 @@ def row_facts(data: EnergyDataModule, judged: Index) -> RowFacts:
     return RowFacts(
         source=frame["source"].astype(str).to_numpy(dtype=str),
         engine=engine,
+        deployment=data.tensors.deployment.numpy().astype(np.intp),
         decile=workload_deciles(azure_workload().weights(frame), judged),
         regime=decode_regimes(data.tensors.bases[1]),
         measured_j=np.exp(measured_log_energy(data)),

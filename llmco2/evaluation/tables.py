@@ -15,6 +15,7 @@ from typing import Final
 import pandas as pd
 
 from llmco2.evaluation.evidence import CASE_TITLES
+from llmco2.evaluation.levels import LEVELS
 from llmco2.evaluation.markdown import markdown_table
 from llmco2.evaluation.ours import FORMULA, SHIPS
 from llmco2.evaluation.splits_file import SAME
@@ -58,6 +59,7 @@ def markdown(report: Report) -> str:
         _cases(report.tables["cases"]),
         _folds(report.tables["accuracy"], report.splits),
         _labels(report.tables["by_label"]),
+        _levels(report.tables["levels"]),
         _intervals(report.tables["intervals"]),
         _parts("What decode waits for", report.tables["by_regime"], ("regime",)),
         _parts("Rare and common requests", report.tables["by_decile"], ("decile",)),
@@ -180,6 +182,22 @@ def _labels(table: pd.DataFrame) -> str:
     ]
     return "## Phases and times where they were measured, MAPE\n\n" + markdown_table(
         ["left out", "method", *labels], rows, n_text=2
+    )
+
+
+def _levels(table: pd.DataFrame) -> str:
+    """Return what ships with each level known."""
+    own = table[table["method"] == SHIPS]
+    if own.empty:
+        return ""
+    wide = own.pivot(index="case", columns="level", values="mape_percent")
+    cases = own["case"].unique().tolist()
+    rows = [[case, *(figure(wide.loc[case, level]) for level in LEVELS)] for case in cases]
+    return (
+        "## Where the error of what ships sits\n\nMAPE if one factor on all energies of a group, of an engine in it or "
+        "of a deployment were known. The factors are set by the answers, so these are no predictions: they say what "
+        "measuring a level would be worth, and what no level mends.\n\n"
+        + markdown_table(["left out", *LEVELS], rows, n_text=1)
     )
 
 

@@ -16,7 +16,17 @@ from llmco2.evaluation.method import Contender
 from llmco2.evaluation.plots import DOTS_PER_INCH, PICTURE_INCHES
 from llmco2.evaluation.tables import difference, figure, with_interval
 
-TABLES = ("accuracy", "cases", "by_label", "by_source", "by_decile", "by_regime", "intervals", "splits")
+TABLES = (
+    "accuracy",
+    "cases",
+    "by_label",
+    "levels",
+    "by_source",
+    "by_decile",
+    "by_regime",
+    "intervals",
+    "splits",
+)
 
 
 def png_size(path: Path) -> tuple[int, int]:
