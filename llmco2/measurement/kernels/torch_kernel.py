@@ -25,7 +25,7 @@ ROTATION: Final = 3.0  # times the cache that operands are rotated through
 MAX_SETS: Final = 65_536  # of operands; beyond, making them takes longer than measuring
 MAX_LAUNCHES: Final = 8192  # in one cycle of several passes
 CYCLE_S: Final = 2e-3  # a replayed graph this long hides what its own launch takes
-_HOST_CACHE_BYTES: Final = 32 * 2**20
+_UNKNOWN_CACHE_BYTES: Final = 64 * 2**20  # more than most have
 _GRAPH_NOTE: Final = "launches replayed from a CUDA graph"
 
 
@@ -111,8 +111,9 @@ class TorchKernel:
         if self._cache_bytes is not None:
             return self._cache_bytes
         if self._device.type != "cuda":
-            return _HOST_CACHE_BYTES
-        return float(torch.cuda.get_device_properties(self._device).L2_cache_size)
+            return _UNKNOWN_CACHE_BYTES
+        found = getattr(torch.cuda.get_device_properties(self._device), "L2_cache_size", 0)
+        return float(found or _UNKNOWN_CACHE_BYTES)
 
     def _launch_all(self) -> None:
         launch = self._recipe.launch

@@ -123,6 +123,26 @@ def test_an_embedding_is_looked_up_at_other_rows_of_one_table():
     assert not torch.equal(first, second)
 
 
+def refuses(*operands, **options):
+    raise TypeError("other arguments")
+
+
+@pytest.mark.parametrize(
+    ("choose", "name"),
+    [
+        (lambda *operands, **options: 2, "torch_sdpa_efficient_attention"),
+        (lambda *operands, **options: 77, "torch_sdpa_unknown"),
+        (refuses, "torch_sdpa"),
+        (None, "torch_sdpa"),
+    ],
+)
+def test_the_name_of_an_attention_is_what_torch_says_or_none(monkeypatch, choose, name):
+    monkeypatch.setattr(torch, "_fused_sdp_choice", choose)
+    kernel = TorchKernel(SHAPES[1], device="cpu", cache_bytes=1.0)
+    kernel.load()
+    assert kernel.facts.implementation == name
+
+
 def test_a_warm_cache_has_one_set_and_says_so():
     shape = KernelShape(kind="rms_norm", m=1, n=64, cold_cache=False)
     kernel = TorchKernel(shape, device="cpu", cache_bytes=1e6)
