@@ -37,6 +37,7 @@ class TorchKernel:
         self._shape = shape
         self._recipe = recipe_of(shape)
         self._device = torch.device(device)
+        self._on_gpu = self._device.type == "cuda"
         self._cache_bytes = cache_bytes
         self._sets: list[Operands] = []
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -62,7 +63,7 @@ class TorchKernel:
             self._synchronise()
             self._passes = self._passes_for(self._pass_s())
             flags = [] if cold or not self._shape.cold_cache else [WARM_CACHE]
-            if self._device.type == "cuda" and not self._capture():
+            if self._on_gpu and not self._capture():
                 flags.append(LAUNCHED_EAGERLY)
             self._facts = KernelFacts(
                 implementation=self._recipe.implementation(self._sets[0]),
@@ -93,7 +94,7 @@ class TorchKernel:
         self._graph = None
         self._sets = []
         gc.collect()
-        if self._device.type == "cuda":
+        if self._on_gpu:
             torch.cuda.empty_cache()  # nothing to do where CUDA was never started
 
     def _make_sets(self) -> bool:
@@ -110,7 +111,7 @@ class TorchKernel:
     def _last_cache_bytes(self) -> float:
         if self._cache_bytes is not None:
             return self._cache_bytes
-        if self._device.type != "cuda":
+        if not self._on_gpu:
             return _UNKNOWN_CACHE_BYTES
         found = getattr(torch.cuda.get_device_properties(self._device), "L2_cache_size", 0)
         return float(found or _UNKNOWN_CACHE_BYTES)
@@ -150,5 +151,5 @@ class TorchKernel:
         return True
 
     def _synchronise(self) -> None:
-        if self._device.type == "cuda":
+        if self._on_gpu:
             torch.cuda.synchronize(self._device)
