@@ -61,6 +61,7 @@ class Architecture:
     # what no matrix product carries: biases, norms, positions, convolutions' small vectors
     other_params: int = 0
     checkpoint_precision: str = "bf16"  # of the published weights; a name of catalog.precisions
+    fp8_in_blocks: bool = False  # its published FP8 weights have a scale per 128x128 block, not per channel
     stated_params: int | None = None  # as published, where known
     source: str = ""
     retrieved: str = ""

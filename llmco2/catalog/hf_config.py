@@ -119,10 +119,12 @@ def architecture_from_hf_config(
     else:
         architecture = read_decoder(config, model_type, traits or GENERIC, model_id)
     known = reader is not None or traits is not None
+    precision = checkpoint_precision(values, tower, where)
     return dataclasses.replace(
         architecture,
         family=architecture.family if known else model_type or "unknown",
-        checkpoint_precision=checkpoint_precision(values, tower, where),
+        checkpoint_precision=precision,
+        fp8_in_blocks=precision == "fp8-block",
         source=where,
         confidence="high" if known else "low",
     )
@@ -150,6 +152,8 @@ def checkpoint_precision(values: Mapping[str, Any], tower: Mapping[str, Any], wh
 
 
 def _quantised_precision(record: Mapping[str, Any], where: str) -> str:
+    if record.get("weight_block_size") and str(record.get("quant_method")).casefold() == "fp8":
+        return "fp8-block"
     method = str(record.get("quant_method") or record.get("quant_algo") or "").casefold()
     mixed = record.get("quantized_layers")
     if method in {"modelopt", "mixed_precision", "modelopt_mixed"} and isinstance(mixed, Mapping) and mixed:

@@ -26,7 +26,9 @@ REQUIRED_COLUMNS: Final = tuple(field.name for field in _FIELDS)
 _TEXT_FIELDS: Final = frozenset(
     {"model_id", "family", "checkpoint_precision", "source", "retrieved", "confidence"}
 )
-_FLAG_FIELDS: Final = frozenset({"tied_embeddings", "gated_attention_output", "gated_mlp", "gated_experts"})
+_FLAG_FIELDS: Final = frozenset(
+    {"tied_embeddings", "gated_attention_output", "gated_mlp", "gated_experts", "fp8_in_blocks"}
+)
 _OPTIONAL_FIELDS: Final = frozenset({"max_context_tokens", "stated_params"})
 ALIAS_COLUMNS: Final = ("alias", "model_id", "checkpoint_precision")
 

@@ -36,8 +36,8 @@ class Precision:
 
     @property
     def weight_only(self) -> bool:
-        """Whether weights are narrower than the operands of the products."""
-        return self.weight_bytes_per_element < self.activation_bytes_per_element
+        """Whether weights are narrower than the operands of the products, which are 16 bit or wider."""
+        return self.weight_bytes_per_element < self.activation_bytes_per_element >= _SIXTEEN_BIT_BYTES
 
     @property
     def kv_bytes_per_element(self) -> float:
@@ -53,6 +53,10 @@ _GROUP_128: Final = (
     4 + 16 / 128 + 4 / 128
 ) / _BITS  # AWQ, GPTQ: a 16-bit scale and a 4-bit zero per 128 weights
 _GROUP_64_NF4: Final = (4 + 32 / 64) / _BITS  # QLoRA (arXiv 2305.14314): a 32-bit scale per 64 weights
+_SIXTEEN_BIT_BYTES: Final = 2.0
+_BLOCK_SCALE_BYTES: Final = (
+    4.0  # DeepSeek-V3 (arXiv 2412.19437, 3.3.2): fp32, per 128x128 weights and per 128 inputs
+)
 _MXFP4: Final = (4 + 8 / 32) / _BITS  # OCP MX specification: an 8-bit scale per 32 elements
 _NVFP4: Final = (4 + 8 / 16) / _BITS  # an 8-bit (E4M3) scale per 16 elements
 
@@ -102,6 +106,15 @@ PRECISIONS: Final = (
         compute_peaks=("fp8",),
         quantised="layers",
         aliases=("e4m3", "float8", "fp8-e4m3", "float8-e4m3fn", "w8a8-fp8", "fp8-w8a8", "fp8-dynamic"),
+        fallback="fp8-w8a16",
+    ),
+    Precision(
+        name="fp8-block",
+        weight_bytes_per_element=1.0 + _BLOCK_SCALE_BYTES / 128**2,
+        activation_bytes_per_element=1.0 + _BLOCK_SCALE_BYTES / 128,
+        compute_peaks=("fp8",),
+        quantised="layers",
+        aliases=("fp8-blockwise", "fp8-finegrained", "fine-grained-fp8", "block-fp8"),
         fallback="fp8-w8a16",
     ),
     Precision(
@@ -200,6 +213,15 @@ def resolve_precision(name: str) -> Precision:
     return precision
 
 
+def served_precision(architecture: Architecture, precision: Precision) -> Precision:
+    """Return ``precision`` as this model is published in it: FP8 may carry its scales per block.
+
+    Products with a scale per block run on other, slower kernels than those with a scale per channel.
+    """
+    in_blocks = precision.name == "fp8" and architecture.fp8_in_blocks
+    return resolve_precision("fp8-block") if in_blocks else precision
+
+
 def compute_peak_flops_per_s(gpu: Gpu, precision: Precision | str) -> float:
     """Return the dense peak rate, in FLOP/s, that matrix products run at on ``gpu`` under ``precision``.
 
@@ -235,7 +257,7 @@ def default_precision(architecture: Architecture, gpu: Gpu) -> Precision:
     fp32 checkpoints are served at 16 bit, as engines do. bf16 becomes fp16 on GPUs without bf16 (V100, T4),
     FP8 becomes weight-only FP8 before Ada and Hopper, NVFP4 weight-only before Blackwell.
     """
-    stored = resolve_precision(architecture.checkpoint_precision)
+    stored = served_precision(architecture, resolve_precision(architecture.checkpoint_precision))
     if stored.name in {"fp32", "tf32"}:
         stored = resolve_precision("bf16")
     return _first_supported(stored, gpu)

@@ -23,6 +23,7 @@ from llmco2.catalog.precisions import (
     compute_peak_flops_per_s,
     default_precision,
     resolve_precision,
+    served_precision,
 )
 from llmco2.errors import RequestError, explain
 from llmco2.features.power_levels import power_levels
@@ -125,7 +126,7 @@ def assemble_deployment(
 
     Raises RequestError as :func:`resolve_deployment` does.
     """
-    chosen = precision or default_precision(architecture, gpu)
+    chosen = served_precision(architecture, precision or default_precision(architecture, gpu))
     compute_peak_flops_per_s(gpu, chosen)  # refuses what the GPU cannot compute
     deployment = Deployment(
         architecture=architecture,

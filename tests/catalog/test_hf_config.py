@@ -84,7 +84,8 @@ def test_the_language_tower_of_a_multimodal_model_with_its_class_defaults():
 @pytest.mark.parametrize(
     ("record", "precision"),
     [
-        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8-block"),
+        ({"quant_method": "fp8"}, "fp8"),
         ({"quant_method": "fbgemm_fp8"}, "fp8"),
         ({"quant_method": "mxfp4"}, "mxfp4"),
         ({"quant_method": "gptq", "bits": 4}, "int4"),

@@ -64,7 +64,11 @@ def test_records_may_stand_in_for_names() -> None:
     [
         ("H100-SXM5-80GB", "unknown", ("bf16", 2.0, 2.0, 2.0)),
         ("V100-SXM2-32GB", "unknown", ("fp16", 2.0, 2.0, 2.0)),
-        ("H100-SXM5-80GB", "fp8", ("fp8", 1.0, 2.0, 2.0)),  # head and residual stream stay at 16 bit
+        (
+            "H100-SXM5-80GB",
+            "fp8",
+            ("fp8-block", 1.0 + 4 / 128**2, 2.0, 2.0),
+        ),  # Qwen3 so; head and residual stream stay at 16 bit
         ("H100-SXM5-80GB", "fp32", ("fp32", 4.0, 4.0, 4.0)),
     ],
 )
