@@ -126,6 +126,14 @@ def phase_readout(
     return PhaseReadout(time_s=time_s, energy_j=energy_j, kernel_time_s=kernels)
 
 
+def score_of(value: float, low: float, high: float, initial: float) -> float:
+    """Return the score at which :func:`bounded` gives ``value``, which lies between ``low`` and ``high``."""
+    span = math.log(high / low)
+    share, initial_share = math.log(value / low) / span, math.log(initial / low) / span
+    slope = 1.0 / (span * initial_share * (1.0 - initial_share))
+    return (math.log(share / (1.0 - share)) - math.log(initial_share / (1.0 - initial_share))) / slope
+
+
 def bounded(xp: ModuleType, score: Array, low: float, high: float, initial: float) -> Array:
     """Return a coefficient in (low, high), log-spaced, that is ``initial`` at score 0 and moves about e per unit.
 

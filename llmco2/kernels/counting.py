@@ -3,8 +3,9 @@
 Conventions. A multiply-add is two FLOPs. Prefill produces the first output token; decode makes the remaining
 ``output_tokens - 1``, one forward pass each. A causal kernel does only the attended half of the scores.
 Expert weights read are those expected to be hit by uniformly routed tokens. Under tensor parallelism each GPU
-holds its share of every matrix; key-value heads fewer than GPUs are replicated, as a latent cache is. Narrow
-formats narrow what goes into a matrix product; what comes out of it, the residual stream and messages stay at
+holds its share of every matrix; key-value heads fewer than GPUs are replicated, as a latent cache is. Expert
+parallelism inside a tensor-parallel group leaves every token on every GPU, so results are reduced as they are without.
+Narrow formats narrow what goes into a matrix product; what comes out of it, the residual stream and messages stay at
 16 bit or wider.
 
 Continuous serving admits prompts while others decode: prompts that arrive within one decode step share a
@@ -28,6 +29,10 @@ PREFILL_TOKEN_BUDGET: Final = (
     8192.0  # tokens a serving engine puts in one pass (vLLM's max_num_batched_tokens)
 )
 SCAN_FLOPS_PER_STATE_ELEMENT: Final = 6.0  # decay, outer-product update and read-out of a recurrent state
+LOGIT_BYTES: Final = 18.0  # read at 16 bit, written and read twice at fp32 (cast, softmax), then drawn from
+FLOPS_PER_LOGIT: Final = 5.0
+SAMPLING_LAUNCHES: Final = 4.0  # cast, softmax, draw and what gathers shards of the vocabulary
+ROUTING_LAUNCHES: Final = 3.0  # choice of experts, order of tokens, sum of the experts' results
 STATE_BYTES_PER_ELEMENT: Final = 4.0  # recurrent states are kept in fp32
 NARROWEST_STREAM_BYTES: Final = (
     2.0  # 8-bit engines requantise before each product and keep the rest at 16 bit
@@ -160,6 +165,11 @@ def _embedding_and_head(out: SlotAccumulator, shape: ShapeColumns, work: Workloa
         width_in=shape.hidden_dim,
         width_out=vocab,
     )
+    # Every GPU's share of the logits is gathered; one GPU then samples from the whole vocabulary while others wait.
+    logits = run.head_rows * shape.vocab_size
+    out.add("sampling", launches=SAMPLING_LAUNCHES * run.steps, flops=FLOPS_PER_LOGIT * logits,
+            activation_bytes=LOGIT_BYTES * logits, width_in=shape.vocab_size,
+            network_bytes=(run.head_rows * (shape.vocab_size - vocab)) * act)  # fmt: skip
 
 
 def kv_heads_per_gpu(shape: ShapeColumns, work: WorkloadColumns) -> Column:
@@ -323,6 +333,8 @@ def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, r
         )
     out.add("expert_activation", launches=layers * run.steps, flops=8.0 * routed * ffn * layers,
             activation_bytes=routed * (up + ffn) * layers * act, width_out=ffn)  # fmt: skip
+    out.add("expert_combine", launches=ROUTING_LAUNCHES * layers * run.steps, flops=2.0 * routed * hidden * layers,
+            activation_bytes=(routed + run.rows) * hidden * layers * act, width_out=hidden)  # fmt: skip
     shared = shape.shared_expert_ffn_dim / work.tensor_parallel
     has_shared = layers * (shape.shared_expert_ffn_dim > 0)
     _gemm(out, "shared_expert", run, work, layers=has_shared, width_in=hidden,
@@ -332,19 +344,11 @@ def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, r
 
 def _communication(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     stream = run.rows * shape.hidden_dim * stream_bytes_per_element(work)
-    tp, ep, pp = work.tensor_parallel, work.expert_parallel, work.pipeline_parallel
+    tp, pp = work.tensor_parallel, work.pipeline_parallel
     ring = 2.0 * (tp - 1.0) / tp  # bytes sent per byte reduced, ring all-reduce
     reduced = run.steps * (tp > 1)
-    # Expert parallelism sends each token to its experts and back instead of reducing the layer's output.
-    reduced_mlp = shape.n_dense_mlp_layers + np.where(ep > 1, 0.0, shape.n_moe_layers)
-    for slot, layers in (("mixer_all_reduce", shape.n_mixer_layers), ("mlp_all_reduce", reduced_mlp)):
+    for slot, layers in (("mixer_all_reduce", shape.n_mixer_layers), ("mlp_all_reduce", shape.n_ffn_layers)):
         out.add(slot, launches=layers * reduced, network_bytes=ring * stream * layers,
                 activation_bytes=2.0 * stream * layers, width_out=shape.hidden_dim)  # fmt: skip
-    # Each GPU sends the tokens it holds, once to every GPU that has an expert for them.
-    copies = expected_experts_hit(ep, np.ones_like(ep), np.maximum(shape.experts_per_token, 1.0))
-    routed = stream / tp * copies
-    out.add("expert_dispatch", launches=2.0 * shape.n_moe_layers * run.steps * (ep > 1),
-            network_bytes=2.0 * routed * (ep - 1.0) / ep * shape.n_moe_layers,
-            activation_bytes=4.0 * routed * shape.n_moe_layers, width_out=shape.hidden_dim)  # fmt: skip
     out.add("pipeline_send", launches=run.steps * (pp - 1.0), network_bytes=stream / tp * (pp - 1.0),
             activation_bytes=2.0 * stream / tp * (pp - 1.0), width_out=shape.hidden_dim)  # fmt: skip

@@ -32,16 +32,17 @@ _FLOW: Final[dict[str, tuple[str, ...]]] = {
     "mlp_up": ("mlp_activation",),
     "mlp_activation": ("mlp_down",),
     "mlp_down": ("mlp_all_reduce",),
-    "router": ("expert_dispatch",),
-    "expert_dispatch": ("expert_up",),
+    "router": ("expert_up",),
     "expert_up": ("expert_activation",),
     "expert_activation": ("expert_down",),
-    "expert_down": ("mlp_all_reduce",),
+    "expert_down": ("expert_combine",),
+    "expert_combine": ("mlp_all_reduce",),
     "shared_expert": ("mlp_all_reduce",),
     "mlp_all_reduce": ("mlp_residual",),
     "mlp_residual": ("pipeline_send",),
     "pipeline_send": ("final_norm",),
     "final_norm": ("lm_head",),
+    "lm_head": ("sampling",),
 }
 _DECODE_FLOW: Final = {**_FLOW, "kv_cache": ("full_attention", "sliding_attention")}
 # Serial stages: where one is absent, data flows straight on to what follows it.
@@ -49,7 +50,6 @@ _PASS_THROUGH: Final = frozenset(
     {
         "mixer_all_reduce",
         "mlp_all_reduce",
-        "expert_dispatch",
         "pipeline_send",
         "mixer_residual",
         "mlp_residual",

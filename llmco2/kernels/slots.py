@@ -26,6 +26,7 @@ class KernelKind(StrEnum):
     EXPERT_GEMM = "expert_gemm"
     RECURRENT = "recurrent"
     COMMUNICATION = "communication"
+    SAMPLING = "sampling"
 
 
 SLOT_KINDS: Final[dict[str, KernelKind]] = {
@@ -46,16 +47,17 @@ SLOT_KINDS: Final[dict[str, KernelKind]] = {
     "mlp_activation": KernelKind.ELEMENTWISE,
     "mlp_down": KernelKind.GEMM,
     "router": KernelKind.GEMM,
-    "expert_dispatch": KernelKind.COMMUNICATION,
     "expert_up": KernelKind.EXPERT_GEMM,
     "expert_activation": KernelKind.ELEMENTWISE,
     "expert_down": KernelKind.EXPERT_GEMM,
+    "expert_combine": KernelKind.ELEMENTWISE,
     "shared_expert": KernelKind.GEMM,
     "mlp_all_reduce": KernelKind.COMMUNICATION,
     "mlp_residual": KernelKind.ELEMENTWISE,
     "pipeline_send": KernelKind.COMMUNICATION,
     "final_norm": KernelKind.NORM,
     "lm_head": KernelKind.GEMM,
+    "sampling": KernelKind.SAMPLING,
 }
 SLOTS: Final = tuple(SLOT_KINDS)
 N_SLOTS: Final = len(SLOTS)

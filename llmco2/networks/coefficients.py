@@ -17,13 +17,16 @@ from torch_geometric.nn import SAGEConv, global_mean_pool
 
 from llmco2.features.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
 from llmco2.features.groups import BOARD_KIND
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
+from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded, score_of
 from llmco2.kernels.slots import KINDS, N_SLOTS, PHASES, SLOT_KINDS
 from llmco2.networks.batch import DeploymentBatch
+from llmco2.records.engines import ENGINES
 
 N_SLOT_COEFFICIENTS: Final = len(SLOT_COEFFICIENTS)
 N_PHASE_COEFFICIENTS: Final = len(PHASE_COEFFICIENTS)
 _KIND_OF_SLOT: Final = [KINDS.index(kind) for kind in SLOT_KINDS.values()]
+# A slot stands for several operators, each some 10 microseconds of dispatch in an eager framework.
+EAGER_LAUNCH_S: Final = 5e-5
 N_LEVELS: Final = 3  # power, kernel time, host time
 _POWER_SLOT: Final = [name.endswith("_power") for name in SLOT_COEFFICIENTS]
 _POWER_PHASE: Final = [name.endswith("_power") for name in PHASE_COEFFICIENTS]
@@ -60,6 +63,8 @@ class CoefficientNetwork(nn.Module):
         correction_limit: largest absolute score the graph network may add.
     """
 
+    engine_phase_mean: Tensor  # what engine_phase is shrunk to
+
     def __init__(self, vocabulary: Vocabulary, *, hidden_dim: int = 32, n_rounds: int = 2,
                  correction_limit: float = 1.0) -> None:  # fmt: skip
         super().__init__()
@@ -71,8 +76,9 @@ class CoefficientNetwork(nn.Module):
         self.base_slot = nn.Parameter(torch.zeros(N_SLOT_COEFFICIENTS))
         self.base_phase = nn.Parameter(torch.zeros(len(PHASES), N_PHASE_COEFFICIENTS))
         self.engine_slot = nn.Parameter(torch.zeros(n_engines, N_SLOT_COEFFICIENTS))
-        self.engine_phase = nn.Parameter(torch.zeros(n_engines, len(PHASES), N_PHASE_COEFFICIENTS))
-        self.engine_attention = nn.Parameter(torch.zeros(n_engines, N_SLOT_COEFFICIENTS))
+        self.register_buffer("engine_phase_mean", engine_phase_mean(vocabulary.engines), persistent=False)
+        self.engine_phase = nn.Parameter(engine_phase_mean(vocabulary.engines))
+        self.engine_kind = nn.Parameter(torch.zeros(n_engines, len(KINDS), N_SLOT_COEFFICIENTS))
         self.feature_slot = nn.Parameter(torch.zeros(N_DEPLOYMENT_FEATURES, N_SLOT_COEFFICIENTS))
         self.feature_phase = nn.Parameter(torch.zeros(N_DEPLOYMENT_FEATURES, N_PHASE_COEFFICIENTS))
         self.engine_feature_slot = nn.Parameter(
@@ -86,16 +92,13 @@ class CoefficientNetwork(nn.Module):
         self.gpu_level = nn.Parameter(torch.zeros(len(vocabulary.gpus) + 1, N_LEVELS))
         self.family_level = nn.Parameter(torch.zeros(len(vocabulary.families) + 1, N_LEVELS))
         self.group_level = nn.Parameter(torch.zeros(len(vocabulary.groups) + 1, N_LEVELS))
-        for name in ("kind_of_slot", "power_slot", "time_slot", "power_phase", "time_phase", "is_attention"):
+        for name in ("kind_of_slot", "power_slot", "time_slot", "power_phase", "time_phase"):
             self.register_buffer(name, torch.empty(0), persistent=False)
         self.kind_of_slot = torch.tensor(_KIND_OF_SLOT)
         self.power_slot = torch.tensor(_POWER_SLOT, dtype=torch.float32)
         self.time_slot = torch.tensor(_TIME_SLOT, dtype=torch.float32)
         self.power_phase = torch.tensor(_POWER_PHASE, dtype=torch.float32)
         self.time_phase = torch.tensor(_TIME_PHASE, dtype=torch.float32)
-        self.is_attention = torch.tensor(
-            [float(kind in ("attention", "cache")) for kind in SLOT_KINDS.values()]
-        )
         if hidden_dim:
             self.encoder = nn.Linear(N_NODE_FEATURES, hidden_dim)
             self.engine_embedding = nn.Parameter(0.1 * torch.randn(n_engines, hidden_dim))
@@ -133,8 +136,8 @@ class CoefficientNetwork(nn.Module):
         )  # (n_deployments, n_features, n_slot)
         per_deployment = per_deployment + torch.einsum("df,dfc->dc", batch.features, by_feature)
         per_slot = self.base_slot + self.kind_slot[self.kind_of_slot]  # (n_slots, n_slot)
-        attention = self.engine_attention[batch.engine][:, None, :] * self.is_attention[:, None]
-        slot = per_deployment[:, None, :] + per_slot + attention
+        by_engine = self.engine_kind[batch.engine][:, self.kind_of_slot]  # (n_deployments, n_slots, n_slot)
+        slot = per_deployment[:, None, :] + per_slot + by_engine
         phase = self.base_phase + self.engine_phase[batch.engine]  # (n_deployments, 2, n_phase)
         host = self.feature_phase + self.engine_feature_phase[batch.engine]
         shared = (
@@ -160,6 +163,20 @@ class CoefficientNetwork(nn.Module):
         dense = dense.index_put((graphs.batch * N_SLOTS + graphs.slot,), node)
         phase = limit * torch.tanh(self.phase_head(pooled) / self.correction_limit)
         return dense.view(len(PHASES), n, N_SLOTS, -1), phase.view(len(PHASES), n, -1)
+
+
+def engine_phase_mean(engines: tuple[str, ...]) -> Tensor:
+    """Return the scores that ``engine_phase`` is shrunk to, ``(n_engines + 1, n_phases, n_phase)``.
+
+    Zero, save that operators launched from Python take the host about EAGER_LAUNCH_S each.
+    """
+    prior = torch.zeros(len(engines) + 1, len(PHASES), N_PHASE_COEFFICIENTS)
+    names = list(PHASE_COEFFICIENTS)
+    launch = score_of(EAGER_LAUNCH_S, *PHASE_COEFFICIENTS["host_launch_s"])
+    for i, name in enumerate(engines, start=1):
+        if name in ENGINES and ENGINES[name].launches_from_python:
+            prior[i, :, names.index("host_launch_s")] = launch
+    return prior
 
 
 def is_gate_open(batch: DeploymentBatch) -> Tensor:

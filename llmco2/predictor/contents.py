@@ -63,7 +63,7 @@ def array_shapes(
         "base_phase": (len(PHASES), n_phase),
         "engine_slot": (engines, n_slot),
         "engine_phase": (engines, len(PHASES), n_phase),
-        "engine_attention": (engines, n_slot),
+        "engine_kind": (engines, len(KINDS), n_slot),
         "feature_slot": (N_DEPLOYMENT_FEATURES, n_slot),
         "feature_phase": (N_DEPLOYMENT_FEATURES, n_phase),
         "engine_feature_slot": (engines, N_DEPLOYMENT_FEATURES, n_slot),

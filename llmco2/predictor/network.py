@@ -18,12 +18,11 @@ from llmco2.features.descriptors import deployment_features, phase_graphs
 from llmco2.features.groups import BOARD_KIND, deployment_groups
 from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 from llmco2.kernels.graph import mean_adjacency
-from llmco2.kernels.slots import KINDS, PHASES, SLOT_KINDS, KernelKind, Phase
+from llmco2.kernels.slots import KINDS, PHASES, SLOT_KINDS, Phase
 from llmco2.predictor.checkpoint import Checkpoint
 
 Float = NDArray[np.float32]
 _KIND_OF_SLOT: Final = np.array([KINDS.index(kind) for kind in SLOT_KINDS.values()])
-_IS_ATTENTION: Final = np.array([k in (KernelKind.ATTENTION, KernelKind.CACHE) for k in SLOT_KINDS.values()])
 _SLOT_IS_POWER: Final = np.array([name.endswith("_power") for name in SLOT_COEFFICIENTS], dtype=np.float32)
 _PHASE_IS_POWER: Final = np.array([name.endswith("_power") for name in PHASE_COEFFICIENTS], dtype=np.float32)
 
@@ -89,8 +88,8 @@ def coefficients(
     host_feature = arrays["feature_phase"] + arrays["engine_feature_phase"][engine]
     phase_level = phase_level + np.einsum("df,dfc->dc", features, host_feature)
     per_slot = arrays["base_slot"] + arrays["kind_slot"][_KIND_OF_SLOT]
-    attention = arrays["engine_attention"][engine][:, None, :] * _IS_ATTENTION[:, None]
-    slot_scores = per_deployment[:, None, :] + per_slot + attention
+    by_engine = arrays["engine_kind"][engine][:, _KIND_OF_SLOT]
+    slot_scores = per_deployment[:, None, :] + per_slot + by_engine
     answer: dict[Phase, PhaseCoefficients] = {}
     # The graph network corrects where the engine was measured on the board; elsewhere the formula answers.
     gate = (groups[BOARD_KIND] > 0).astype(np.float32)

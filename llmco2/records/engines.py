@@ -22,6 +22,7 @@ class Engine:
     name: str
     description: str
     aliases: tuple[str, ...] = ()
+    launches_from_python: bool = False  # every operator by itself, with neither compiler nor CUDA graph
 
 
 _ALL: Final = (
@@ -74,6 +75,7 @@ _ALL: Final = (
             "eager",
             "hf-eager-nocache",
         ),
+        launches_from_python=True,
     ),
     Engine(
         name="hf-compile",
@@ -84,8 +86,14 @@ _ALL: Final = (
         name="hf-bitsandbytes",
         description="transformers with bitsandbytes int8 or 4-bit weights",
         aliases=("bitsandbytes", "bnb", "hf-bnb"),
+        launches_from_python=True,
     ),
-    Engine(name="hf-gptq", description="transformers with GPTQ 4-bit weights", aliases=("gptq", "auto-gptq")),
+    Engine(
+        name="hf-gptq",
+        description="transformers with GPTQ 4-bit weights",
+        aliases=("gptq", "auto-gptq"),
+        launches_from_python=True,
+    ),
     Engine(
         name="llama.cpp",
         description="llama.cpp and what embeds it",

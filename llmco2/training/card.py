@@ -15,9 +15,9 @@ _INTRODUCTION = """# Model card: {name}
 
 Coefficients of llmco2's physical readout: what engine, precision and hardware make of each kernel of prefill and
 decode. A formula with fitted, shrunken constants answers everywhere; small levels of engine and board, family, model
-and deployment are part of it where those were measured. A graph network over the kernels corrects it for deployments
-that were measured themselves, and is switched off elsewhere, where it did not earn its place. Energies are gross joules
-of the GPUs alone, for the whole batch.
+and deployment are part of it where those were measured. A graph network over the kernels corrects it where the engine
+was measured on the board, and is switched off elsewhere, where it did not earn its place. Energies are gross joules of
+the GPUs alone, for the whole batch.
 
 Written by {written_by} with `{command}`; seed {seed}, {formula_steps} steps for the formula, {graph_steps} for the
 graph network, {wall_seconds} s on {jobs} cores in all, held-out fits included. The numbers are {kilobytes} kB.
@@ -54,9 +54,12 @@ learning rate. The graph network's limit, decay and rate were picked among about
 test splits of known requests and deployments. Reference powers by memory technology and process in place of shares of
 TDP, the tight prior on the cache's inefficiency, the levels of groups and their width (two were tried), and 600 steps
 in place of 250 were chosen in about twelve rounds over these very groups; the references themselves come from
-technology, not from a fit. Tried and not kept: looser priors on engine traits, tight priors on every constant, more
-hidden names, board traits from TDP per bandwidth, rate and SM, static power by technology, and a graph network fitted
-jointly and ungated. One seed throughout.
+technology, not from a fit. Reading these groups' errors then led to four mechanisms that counting had left out:
+sampling from the whole vocabulary, FP8 with a scale per block, experts' results that are reduced like any others, and
+launches from Python as what an eager framework's host does; and to a tight prior on sources' own offsets and a gate
+that opens wherever the engine was measured on the board (each tried once). Tried and not kept: looser priors on engine
+traits, tight priors on every constant, more hidden names (twice), an exact optimiser, board traits from TDP per
+bandwidth, rate and SM, static power by technology, and a graph network fitted jointly and ungated. One seed throughout.
 """
 
 

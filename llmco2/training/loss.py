@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from llmco2.data.tensors import IS_ENERGY, LABELS, RunBatch
 from llmco2.features.readout import SLOT_COEFFICIENTS, PhaseReadout, phase_readout
+from llmco2.kernels.slots import KINDS
 from llmco2.networks.coefficients import CoefficientNetwork, Coefficients
 
 LABEL_WEIGHTS: Final = {
@@ -26,6 +27,10 @@ LABEL_WEIGHTS: Final = {
 }
 _SMALLEST: Final = 1e-12
 _KV: Final = [i for i, name in enumerate(SLOT_COEFFICIENTS) if name == "kv"]
+_OWN: Final = [
+    i for i, kind in enumerate(KINDS) if kind in ("attention", "cache", "communication", "sampling")
+]
+_LIBRARY: Final = [i for i in range(len(KINDS)) if i not in _OWN]
 _NOT_KV: Final = [i for i, name in enumerate(SLOT_COEFFICIENTS) if name != "kv"]
 
 
@@ -39,7 +44,8 @@ class Priors:
     )
     kind: float = 0.3
     engine: float = 0.5
-    engine_attention: float = 0.6
+    engine_kind: float = 0.2
+    engine_own_kind: float = 0.6  # of the kinds that engines write themselves
     engine_host: float = 1.5
     feature: float = 0.3
     engine_feature: float = 0.3
@@ -59,8 +65,9 @@ class Priors:
             (network.base_phase, self.base),
             (network.kind_slot, self.kind),
             (network.engine_slot, self.engine),
-            (network.engine_attention, self.engine_attention),
-            (network.engine_phase, self.engine_host),
+            (network.engine_kind[:, _OWN], self.engine_own_kind),
+            (network.engine_kind[:, _LIBRARY], self.engine_kind),
+            (network.engine_phase - network.engine_phase_mean, self.engine_host),
             (network.feature_slot, self.feature),
             (network.feature_phase, self.feature),
             (network.engine_feature_slot, self.engine_feature),

@@ -57,7 +57,7 @@ def _reached(graph: KernelGraph, start: str, *, backwards: bool = False) -> set[
 @pytest.mark.parametrize("phase", PHASES)
 @settings(max_examples=10, deadline=None)
 @seeds
-def test_data_flows_from_the_embedding_through_every_kernel_to_the_head(
+def test_data_flows_from_the_embedding_through_every_kernel_to_the_sample(
     random_cases: CaseMaker, phase: Phase, seed: int
 ) -> None:
     """No cycle, nothing unreachable, nothing computed in vain but prefill's cache, which is for decode."""
@@ -74,7 +74,7 @@ def test_data_flows_from_the_embedding_through_every_kernel_to_the_head(
         TopologicalSorter({b: [a for a, other in graph.edges if other == b] for b in launched}).prepare()
         assert _reached(graph, "embedding") == launched
         for_decode = {"kv_cache"} if phase == "prefill" else set()
-        assert _reached(graph, "lm_head", backwards=True) == launched - for_decode
+        assert _reached(graph, "sampling", backwards=True) == launched - for_decode
 
 
 @settings(max_examples=10, deadline=None)
@@ -117,6 +117,7 @@ def test_the_phases_differ_in_how_attention_meets_the_cache(workload: WorkloadMa
         ("mlp_down", "mlp_residual"),
         ("mlp_residual", "final_norm"),
         ("final_norm", "lm_head"),
+        ("lm_head", "sampling"),
     )
 
 
@@ -131,6 +132,7 @@ def test_a_decoder_without_feed_forward_goes_straight_to_the_last_norm(workload:
         ("recurrent_out_projection", "mixer_residual"),
         ("mixer_residual", "final_norm"),
         ("final_norm", "lm_head"),
+        ("lm_head", "sampling"),
     )
 
 

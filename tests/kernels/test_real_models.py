@@ -268,7 +268,7 @@ def test_mixtral_weights_of_one_token_are_its_active_parameters(count: Counter) 
 
 
 def test_mixtral_with_experts_on_four_gpus(count: Counter) -> None:
-    """Two whole experts on each GPU; each sends its quarter of the tokens to their experts' GPUs."""
+    """Two whole experts on each GPU, every token on all of them: results are reduced as those of slices are."""
     sliced = count("decode", MIXTRAL_8X7B, batch_size=16, output_tokens=2, tensor_parallel=4)
     spread = count(
         "decode", MIXTRAL_8X7B, batch_size=16, output_tokens=2, tensor_parallel=4, expert_parallel=4
@@ -276,11 +276,29 @@ def test_mixtral_with_experts_on_four_gpus(count: Counter) -> None:
     for quantity in ("flops", "weight_bytes"):
         assert spread["expert_up"][quantity] == pytest.approx(sliced["expert_up"][quantity])
     assert (sliced["expert_up"]["width_out"], spread["expert_up"]["width_out"]) == (2 * 3584, 2 * 14336)
-    assert sliced["expert_dispatch"]["launches"] == 0
-    assert (spread["expert_dispatch"]["launches"], spread["mlp_all_reduce"]["launches"]) == (64, 0)
-    gpus_hit = 4 * (1 - (3 / 4) ** 2)  # by two experts
-    bytes_each_way = 32 * (16 / 4) * gpus_hit * 4096 * 2 * 3 / 4
-    assert spread["expert_dispatch"]["network_bytes"] == pytest.approx(2 * bytes_each_way)
+    assert spread["mlp_all_reduce"] == sliced["mlp_all_reduce"]
+    assert spread["mlp_all_reduce"]["network_bytes"] == 32 * 2 * (3 / 4) * 16 * 4096 * 2
+
+
+def test_mixtral_chooses_orders_and_sums_experts(count: Counter) -> None:
+    """Two experts' results a token are read and one is written, in 16 bit; three launches a layer."""
+    combine = count("decode", MIXTRAL_8X7B, batch_size=16, output_tokens=2)["expert_combine"]
+    assert combine["launches"] == 3 * 32
+    assert combine["activation_bytes"] == 32 * 16 * (2 + 1) * 4096 * 2
+    spread = count(
+        "decode", MIXTRAL_8X7B, batch_size=16, output_tokens=2, tensor_parallel=4, expert_parallel=4
+    )
+    assert spread["expert_combine"]["activation_bytes"] == 32 * 16 * (2 / 4 + 1) * 4096 * 2
+
+
+def test_sampling_reads_the_whole_vocabulary_whatever_its_shards(count: Counter) -> None:
+    """One GPU: 18 bytes a logit and nothing on the network. Four: the three others' quarters arrive at 16 bit."""
+    alone = count("decode", LLAMA_8B, batch_size=16, output_tokens=11)["sampling"]
+    assert alone["activation_bytes"] == 10 * 16 * 128256 * 18
+    assert (alone["launches"], alone["network_bytes"]) == (40, 0)
+    shared = count("decode", LLAMA_8B, batch_size=16, output_tokens=11, tensor_parallel=4)["sampling"]
+    assert shared["activation_bytes"] == alone["activation_bytes"]
+    assert shared["network_bytes"] == 10 * 16 * (128256 * 3 / 4) * 2
 
 
 def test_deepseek_prefill(count: Counter) -> None:
