@@ -54,6 +54,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="checkpoint to calibrate, its .json (default: the one that ships)",
     )
     parser.add_argument("--allow-simulated", action="store_true", help="accept runs of simulated GPUs")
+    parser.add_argument(
+        "--include-flagged", action="store_true", help="accept runs measured without a model's fast kernels"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             explain(f"cannot write {output}", got=f"no folder {output.parent}", remedy="create it first")
         )
-    runs = run_rows(read_runs(args.runs, allow_simulated=args.allow_simulated))
+    table = read_runs(args.runs, allow_simulated=args.allow_simulated, include_flagged=args.include_flagged)
+    runs = run_rows(table)
     if args.gpu is not None:
         runs = [replace(one, gpu=args.gpu) for one in runs]
     checkpoint = load_checkpoint(args.checkpoint)

@@ -85,6 +85,8 @@ class EnergyDataModule(pl.LightningDataModule):
         kernels: measured kernels that train beside runs.
         batch_size: rows a step; 0 takes all rows in one step.
         seed: of the order of rows.
+        include_flagged: keep rows whose flags say that they answer another question (``reference_kernels`` of
+            one's own; vision models, edge boards and emulated precisions of public sources).
     """
 
     def __init__(  # noqa: PLR0917 - the command line names every one
@@ -96,6 +98,7 @@ class EnergyDataModule(pl.LightningDataModule):
         kernels: KernelOptions = KernelOptions(),  # noqa: B008 - frozen
         batch_size: int = 0,
         seed: int = 0,
+        include_flagged: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 0:
@@ -109,13 +112,16 @@ class EnergyDataModule(pl.LightningDataModule):
         self.kernel_options = kernels
         self.batch_size = batch_size
         self.seed = seed
+        self.include_flagged = include_flagged
         self._frame: pd.DataFrame | None = None
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - every stage needs the same tables
         """Read, split and check the data, once."""
         if self._frame is not None:
             return
-        frame = load_runs(self.source, allow_simulated=self.allow_simulated)
+        frame = load_runs(
+            self.source, allow_simulated=self.allow_simulated, include_flagged=self.include_flagged
+        )
         self.sides = split_sides(frame, self.split_options)
         self.tensors: RunTensors = run_tensors(frame)
         self.order: RowOrder = row_order(

@@ -29,12 +29,15 @@ DEPLOYMENT_COLUMNS: Final = (
 _REASONS_SHOWN: Final = 5
 
 
-def load_runs(path: str | None, *, allow_simulated: bool = False) -> pd.DataFrame:
+def load_runs(
+    path: str | None, *, allow_simulated: bool = False, include_flagged: bool = False
+) -> pd.DataFrame:
     """Return the runs at ``path`` whose deployments can be resolved, in file order.
 
     Args:
         path: a run table, a folder of public sources, or None for the simulated set that ships.
         allow_simulated: accept simulated rows in a table of one's own.
+        include_flagged: keep rows whose flags say that they answer another question.
 
     Raises:
         InputError: no such file, nothing usable, or simulated rows that nobody asked for.
@@ -43,9 +46,9 @@ def load_runs(path: str | None, *, allow_simulated: bool = False) -> pd.DataFram
     if path is None:
         runs = read_runs(datasets_dir() / SHIPPED_FILE, allow_simulated=True)
     elif Path(path).is_dir():
-        runs = import_runs(path)
+        runs = import_runs(path, include_flagged=include_flagged)
     else:
-        runs = read_runs(path, allow_simulated=allow_simulated)
+        runs = read_runs(path, allow_simulated=allow_simulated, include_flagged=include_flagged)
     n_simulated = int(runs["simulated"].sum())
     if n_simulated:
         _LOG.warning(

@@ -5,7 +5,8 @@ Parquet null all mean "not measured"; a literal NaN is refused in every format, 
 something failed.
 
 Invariant: what :func:`read_runs` returns can be trained on: rows that failed are out (and counted in
-``attrs["excluded_failed"]``), each ``run_id`` occurs once, and no row is simulated unless that was asked for.
+``attrs["excluded_failed"]``), each ``run_id`` occurs once, and no row is simulated, or measured with reference
+code where kernels were missing, unless that was asked for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from llmco2.data.flags import LEFT_OUT, has_flag
 from llmco2.data.formats import parse_file, write_file
 from llmco2.data.schema import (
     KERNEL_COLUMNS,
@@ -44,22 +46,31 @@ _LOG = logging.getLogger(__name__)
 OK: Final = "ok"
 
 
-def read_runs(path: str | Path, *, allow_simulated: bool = False, require_ok: bool = True) -> pd.DataFrame:
+def read_runs(
+    path: str | Path,
+    *,
+    allow_simulated: bool = False,
+    require_ok: bool = True,
+    include_flagged: bool = False,
+) -> pd.DataFrame:
     """Return the measured runs of a file, one row per ``run_id``, in file order.
 
     Of rows with one ``run_id`` the last that succeeded counts, as in a log that was resumed. ``attrs`` of the
-    frame holds ``excluded_failed`` and ``excluded_duplicates``, numbers of rows.
+    frame holds ``excluded_failed``, ``excluded_duplicates`` and ``excluded_flagged``, numbers of rows.
 
     Args:
         path: ``.jsonl``, ``.csv``, ``.csv.gz`` or ``.parquet``.
         allow_simulated: accept rows that no real GPU drew.
         require_ok: leave out rows whose ``status`` is not ``ok``.
+        include_flagged: keep rows with a flag of :data:`~llmco2.data.flags.LEFT_OUT`.
 
     Raises:
         FileFormatError: damaged, truncated, foreign or of another version; the message names file and line.
         InputError: no such file, no usable row, or simulated rows that were not asked for.
     """
-    frame = _read(Path(path), MeasuredRun)
+    everything = _read(Path(path), MeasuredRun)
+    frame = everything if include_flagged else everything[~has_flag(everything["flags"], LEFT_OUT)]
+    flagged = len(everything) - len(frame)
     failed = frame["status"] != OK
     order = failed.astype(int).to_numpy()
     # stable: among equals the file order stands, and failures come first so that a success is the last
@@ -71,12 +82,19 @@ def read_runs(path: str | Path, *, allow_simulated: bool = False, require_ok: bo
     _refuse_simulated(kept, Path(path), allow_simulated)
     if kept.empty:
         raise InputError(
-            explain(f"{Path(path).name} has no usable run", got=f"{len(frame)} rows, {lost} failed")
+            explain(
+                f"{Path(path).name} has no usable run",
+                got=f"{len(everything)} rows, {lost} failed" + (f", {flagged} flagged" if flagged else ""),
+                remedy=f"include_flagged keeps rows flagged {', '.join(LEFT_OUT)}" if flagged else "",
+            )
         )
+    if flagged:
+        _LOG.warning("%s: left out %d rows flagged %s; include_flagged keeps them", Path(path).name, flagged,
+                     ", ".join(LEFT_OUT))  # fmt: skip
     if lost or duplicates:
         _LOG.info("%s: left out %d failed and %d repeated rows", Path(path).name, lost, duplicates)
     kept = kept.reset_index(drop=True)
-    kept.attrs.update(excluded_failed=lost, excluded_duplicates=duplicates)
+    kept.attrs.update(excluded_failed=lost, excluded_duplicates=duplicates, excluded_flagged=flagged)
     return kept
 
 

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Final
 
 from llmco2.errors import MeasurementError, explain
-from llmco2.records.run import MeasuredRun
+from llmco2.records.run import REFERENCE_KERNELS, MeasuredRun
 
 BEGIN: Final = "<!-- written by llmco2 from the rows; edits between these marks are lost -->"
 END: Final = "<!-- end of what llmco2 writes -->"
@@ -98,8 +98,23 @@ def _facts(log_path: Path, rows: Sequence[MeasuredRun]) -> str:
         "over the prompt and makes the first output token; decode makes the rest. Each phase was repeated",
         "inside one window until it spanned enough ticks of the energy counter; mean and spread are over",
         "windows. Failed rows carry no label and say why.",
+        *_reference_code(good),
     ]
     return "\n".join(lines)
+
+
+def _reference_code(rows: Sequence[MeasuredRun]) -> list[str]:
+    """Return a warning about rows whose model ran without its kernels, where there are any."""
+    flagged = [row for row in rows if REFERENCE_KERNELS in [flag.strip() for flag in row.flags.split(";")]]
+    if not flagged:
+        return []
+    return [
+        "",
+        f"**Reference code.** {len(flagged)} rows ({distinct(row.model for row in flagged)}) were measured",
+        f"without the fast kernels of their models, which were not installed: flag `{REFERENCE_KERNELS}`, with",
+        "the packages in the notes. Their time and energy are those of a fallback in plain torch, often many",
+        "times as much. Training and calibration leave them out unless asked.",
+    ]
 
 
 def distinct(values: Iterable[object]) -> str:

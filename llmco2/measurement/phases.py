@@ -16,7 +16,7 @@ from typing import Final
 from llmco2.errors import InputError, MeasurementError, explain
 from llmco2.measurement.meter import EnergyMeter, WindowReading
 from llmco2.measurement.settle import Settling
-from llmco2.measurement.workloads.workload import RequestTiming, Workload
+from llmco2.measurement.workloads.workload import RequestTiming, Workload, WorkloadError
 
 PREFILL: Final = "prefill"
 DECODE: Final = "decode"
@@ -27,6 +27,7 @@ DECODE_BY_DIFFERENCE: Final = "decode_by_difference"
 MAX_REPEATS: Final = 1_000_000
 _GROWTH: Final = 1.2  # a repeat estimate comes from one run; a window that falls short is run longer by this
 _LONGER_TRIES: Final = 4
+_ABOVE_ZERO: Final = ("blocks", "minimum_periods", "configuration_limit_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +42,14 @@ class MeasurePlan:
     temperature_tolerance_c: float = 1.0
     temperature_span_s: float = 5.0
     parts_tolerance_percent: float = 3.0
+    configuration_limit_s: float = 1800.0  # a configuration that would take longer is given up
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise InputError(explain(f"{name} is not a number", got=repr(value)))
-            if value < 0 or (value == 0 and name in ("blocks", "minimum_periods")):
+            if value < 0 or (value == 0 and name in _ABOVE_ZERO):
                 raise InputError(explain(f"{name} is out of range", got=value, expected="above zero"))
         if self.blocks != int(self.blocks):
             raise InputError(explain("blocks is not a whole number", got=self.blocks))
@@ -100,9 +102,11 @@ def measure_phases(
 
     Raises:
         MeasurementError: a window has no energy reading; the text gives the meter's reason.
+        WorkloadError: a warm-up run shows that measuring would take longer than the plan allows.
     """
     report("warm-up", 0.0)
-    flags = [] if warm_up(workload.whole, meter, plan) else [UNSETTLED]
+    warm = _guarded(workload, meter, plan)
+    flags = [] if warm_up(warm, meter, plan) else [UNSETTLED]
     phases = (
         [PREFILL, WHOLE] if output_tokens == 1 or not workload.decodes_alone else [PREFILL, DECODE, WHOLE]
     )
@@ -140,6 +144,46 @@ def measure_phases(
         step_time_batch1_s=workload.step_time_batch1_s(),
         flags=tuple(dict.fromkeys(flags)),
     )
+
+
+def least_time_s(run_s: float, plan: MeasurePlan) -> float:
+    """Return the least time that measuring still takes after a warm-up run of ``run_s`` seconds.
+
+    Each phase runs once to guess its repeats and once in each block; the parts and the whole take twice the
+    time of the whole.
+    """
+    return run_s * (2.0 + 2.0 * plan.blocks)
+
+
+def _guarded(workload: Workload, meter: EnergyMeter, plan: MeasurePlan) -> Runner:
+    """Return the whole run, which raises once the time spent and the least still to come pass the limit.
+
+    The first run under CUDA graphs compiles, so only the time that it took counts there.
+    """
+    began_s = meter.clock.now_s()
+    compiles = bool(workload.facts.cuda_graphs)
+
+    def run(repeats: int) -> tuple[RequestTiming, ...]:
+        nonlocal compiles
+        start_s = meter.clock.now_s()
+        timings = workload.whole(repeats)
+        now_s = meter.clock.now_s()
+        run_s = (now_s - start_s) / repeats
+        total_s = now_s - began_s + (0.0 if compiles else least_time_s(run_s, plan))
+        if total_s > plan.configuration_limit_s:
+            raise WorkloadError(
+                "too_slow",
+                explain(
+                    "measuring would take too long",
+                    got=f"{run_s:.3g} s a run, {total_s:.0f} s in all at least",
+                    expected=f"at most {plan.configuration_limit_s:.0f} s",
+                    remedy="raise measure.configuration_limit_s, or ask for fewer tokens",
+                ),
+            )
+        compiles = False
+        return timings
+
+    return run
 
 
 def repeats_to_span(span_s: float, run_s: float) -> int:

@@ -12,6 +12,7 @@ from typing import Final
 from llmco2.records.request import UNKNOWN, InferenceRequest
 
 RUN_SCHEMA_VERSION: Final = 1
+REFERENCE_KERNELS: Final = "reference_kernels"  # flag: plain torch stood in for kernels of a missing package
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

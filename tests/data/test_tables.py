@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmco2.data.flags import has_flag
+from llmco2.data.run_source import load_runs
 from llmco2.data.schema import KERNEL_COLUMNS, RUN_COLUMNS, canonical_frame
 from llmco2.data.tables import (
     frame_of,
@@ -230,7 +232,49 @@ def test_of_one_run_id_the_last_success_counts(tmp_path: Path) -> None:
     frame = read_runs(path)
     assert frame["run_id"].tolist() == ["a", "b"]
     assert frame["energy_j"].iloc[0] == 2.0
-    assert frame.attrs == {"excluded_failed": 0, "excluded_duplicates": 3}
+    assert frame.attrs == {"excluded_failed": 0, "excluded_duplicates": 3, "excluded_flagged": 0}
+
+
+def test_rows_of_reference_code_are_left_out_unless_asked_for(tmp_path: Path, caplog: Any) -> None:
+    path = tmp_path / "runs.jsonl"
+    flagged = _line(run_id="b", flags="cache_copied; reference_kernels", energy_j=9)
+    path.write_text(_line(run_id="a", flags="cache_copied") + _line(run_id="b", energy_j=3) + flagged)
+    frame = read_runs(path)
+    assert frame["run_id"].tolist() == ["a", "b"]
+    assert (
+        frame["energy_j"].iloc[1] == 3.0
+    )  # of one configuration, the row that was measured with its kernels
+    assert frame.attrs["excluded_flagged"] == 1
+    assert "left out 1 rows flagged reference_kernels; include_flagged keeps them" in caplog.text
+    assert read_runs(path, include_flagged=True)["energy_j"].iloc[1] == 9.0
+    path.write_text(flagged)
+    with pytest.raises(InputError, match="no usable run: got 1 rows, 0 failed, 1 flagged; include_flagged"):
+        read_runs(path)
+
+
+def test_training_reads_flagged_rows_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    names = {"model": "meta-llama/Llama-3.1-8B", "gpu": "A100-SXM4-80GB"}
+    path.write_text(
+        _line(run_id="a", energy_j=3, **names)
+        + _line(run_id="b", energy_j=9, flags="reference_kernels", **names)
+    )
+    assert load_runs(str(path))["run_id"].tolist() == ["a"]
+    assert load_runs(str(path), include_flagged=True)["run_id"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "carried"),
+    [
+        ("reference_kernels", True),
+        ("throttled; reference_kernels", True),
+        ("reference_kernels;throttled", True),
+        ("no_reference_kernels", False),
+        ("", False),
+    ],
+)
+def test_a_flag_is_found_whole_with_or_without_a_space(flags: str, carried: bool) -> None:
+    assert has_flag(pd.Series([flags]), ("reference_kernels",)).tolist() == [carried]
 
 
 def test_unknown_formats_and_missing_files_say_what_is_expected(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import pandas as pd
 
+from llmco2.data.flags import has_flag
 from llmco2.data.importers import (
     alejandroldz,
     argonne,
@@ -23,7 +24,7 @@ from llmco2.data.importers import (
     spot_checks,
     wilkins,
 )
-from llmco2.data.importers.rows import EXCLUDED_BY_DEFAULT, has_flag
+from llmco2.data.importers.rows import EXCLUDED_BY_DEFAULT
 from llmco2.data.importers.sanity import flag_power
 from llmco2.errors import FileFormatError, InputError, UnknownNameError, explain
 

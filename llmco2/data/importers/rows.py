@@ -122,12 +122,6 @@ def add_flag(flags: pd.Series, where: pd.Series | np.ndarray, flag: str) -> pd.S
     return appended.where(pd.Series(where, index=flags.index), flags)
 
 
-def has_flag(flags: pd.Series, names: Iterable[str]) -> pd.Series:
-    """Return which rows carry any of the flags ``names``."""
-    wanted = set(names)
-    return flags.map(lambda text: not wanted.isdisjoint(str(text).split(";"))).astype(bool)
-
-
 def finish(rows: pd.DataFrame) -> pd.DataFrame:
     """Return canonical rows: repeats aggregated to medians, identities made, sorted by ``run_id``."""
     frame = canonical_frame(rows.assign(run_id="pending"), MeasuredRun)

@@ -17,7 +17,9 @@ from llmco2.measurement.configuration import RunConfiguration
 from llmco2.measurement.meter import Clock
 from llmco2.measurement.torch_errors import translated
 from llmco2.measurement.workloads.model_loading import load_config, load_model, require_transformers
+from llmco2.measurement.workloads.reference_kernels import missing_kernels, reference_note
 from llmco2.measurement.workloads.workload import RequestTiming, WorkloadError, WorkloadFacts
+from llmco2.records.run import REFERENCE_KERNELS
 
 if TYPE_CHECKING:
     import torch
@@ -67,12 +69,17 @@ class TransformersWorkload:
             self._prompt = prompt.to(self._device)  # (batch_size, prompt_tokens)
             self._step = self._compiled() if configuration.compiled else self._model
             self._synchronise()
+        missing = missing_kernels(self._model)
         self._facts = WorkloadFacts(
             engine_version=f"transformers {transformers.__version__}, torch {torch.__version__}",
             attention_backend=getattr(self._model.config, "_attn_implementation", configuration.attention),
             cuda_graphs=configuration.compiled and self._device.type == "cuda",
-            flags=found.flags,
-            notes=(*found.notes, *((RANDOM_WEIGHTS,) if configuration.weights == "random" else ())),
+            flags=(*found.flags, *((REFERENCE_KERNELS,) if missing else ())),
+            notes=(
+                *found.notes,
+                *((RANDOM_WEIGHTS,) if configuration.weights == "random" else ()),
+                *((reference_note(missing),) if missing else ()),
+            ),
         )
 
     def prefill(self, repeats: int) -> tuple[RequestTiming, ...]:

@@ -10,13 +10,14 @@ from llmco2.errors import InputError, MeasurementError
 from llmco2.measurement.phases import (
     MAX_REPEATS,
     MeasurePlan,
+    least_time_s,
     measure_phases,
     parts_disagree,
     repeats_to_span,
     span_needed_s,
 )
 from llmco2.measurement.settle import Settling
-from llmco2.measurement.workloads.workload import RequestTiming, WorkloadFacts
+from llmco2.measurement.workloads.workload import RequestTiming, WorkloadError, WorkloadFacts
 
 PREFILL_J, PREFILL_S = 3.0, 0.010
 DECODE_J, DECODE_S = 20.0, 0.130
@@ -244,8 +245,59 @@ def test_tolerance_is_of_the_whole():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("blocks", 0), ("blocks", 1.5), ("minimum_periods", float("nan")), ("blocks", True)]
+    ("key", "value"),
+    [
+        ("blocks", 0),
+        ("configuration_limit_s", 0),
+        ("blocks", 1.5),
+        ("minimum_periods", float("nan")),
+        ("blocks", True),
+    ],
 )
 def test_a_plan_that_measures_nothing_is_refused(key, value):
     with pytest.raises(InputError, match=key):
         MeasurePlan(**{key: value})
+
+
+@pytest.mark.parametrize(("run_s", "blocks", "least_s"), [(10.0, 3, 80.0), (10.0, 1, 40.0), (0.0, 3, 0.0)])
+def test_the_least_time_is_that_of_the_runs_still_to_come(run_s, blocks, least_s):
+    """A guess for each phase and as much again a block; prefill and decode together are one whole."""
+    assert least_time_s(run_s, MeasurePlan(blocks=blocks)) == least_s
+
+
+def test_a_configuration_that_would_take_too_long_is_given_up_after_one_run(formula_meter):
+    meter = formula_meter()
+    workload = FormulaWorkload(
+        meter, drift=lambda run: 100.0
+    )  # 14 s a run, as long as 8 more of them to come
+    with pytest.raises(
+        WorkloadError, match="got 14 s a run, 126 s in all at least, expected at most 125 s"
+    ) as e:
+        measure_phases(workload, meter, MeasurePlan(configuration_limit_s=125.0), output_tokens=8)
+    assert e.value.kind == "too_slow"
+    assert workload.runs == 1
+    assert meter.windows == []
+
+
+def test_what_the_limit_lets_through_is_measured_within_it(formula_meter):
+    meter = formula_meter()
+    workload = FormulaWorkload(meter, drift=lambda run: 100.0)
+    plan = MeasurePlan(
+        configuration_limit_s=141.0, warm_up_limit_s=1.0, minimum_periods=1, minimum_window_s=0.5
+    )
+    labels = measure_phases(workload, meter, plan, output_tokens=8)
+    assert labels.whole.repeats == 3
+    assert meter.clock.t_s == pytest.approx(140.0)  # the least time is exact where no window needs repeats
+
+
+def test_a_first_run_that_compiles_counts_only_as_the_time_it_took(formula_meter):
+    for cuda_graphs, given_up in ((True, False), (False, True)):
+        meter = formula_meter()
+        workload = FormulaWorkload(meter, drift=lambda run: 100.0 if run == 0 else 1.0)
+        workload.facts = WorkloadFacts(cuda_graphs=cuda_graphs)
+        plan = MeasurePlan(configuration_limit_s=100.0)
+        if given_up:
+            with pytest.raises(WorkloadError, match="14 s a run"):
+                measure_phases(workload, meter, plan, output_tokens=8)
+        else:
+            assert measure_phases(workload, meter, plan, output_tokens=8).whole.time_s == pytest.approx(0.14)
