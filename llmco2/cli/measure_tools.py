@@ -50,6 +50,7 @@ def real_rig(
     channel: CommandChannel | None = None,
 ) -> Rig:
     """Return tools for the GPUs of this machine; ``channel`` leads to the other processes of ``torchrun``."""
+    from llmco2.measurement.workloads.attention_support import supported_attention  # noqa: PLC0415
 
     tools = Tools(
         open_meter=lambda gpus: real_meter(gpus, allow_shared=allow_shared, own_pids=own_pids),
@@ -58,6 +59,7 @@ def real_rig(
         idle_power_w=rest_power_w,
         check_memory=check_memory,
         scores=_scores_of(campaign),
+        supported_attention=supported_attention,
     )
     return Rig(tools=tools, context=nullcontext())
 

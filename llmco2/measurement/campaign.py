@@ -19,7 +19,8 @@ from llmco2.measurement.progress import CampaignListener, SilentListener
 from llmco2.measurement.row import Machine, failed_run, finished_run
 from llmco2.measurement.run_log import RunLog
 from llmco2.measurement.runner import CampaignRunner, MachineTools, Summary
-from llmco2.measurement.workloads.workload import Workload
+from llmco2.measurement.screening import AttentionScreen, SupportedAttention
+from llmco2.measurement.workloads.workload import Workload, WorkloadError
 from llmco2.records.run import MeasuredRun
 
 __all__ = ["Summary", "Tools", "run_campaign"]
@@ -32,6 +33,7 @@ class Tools(MachineTools):
     make_workload: Callable[[RunConfiguration, EnergyMeter], Workload]
     check_memory: Callable[[RunConfiguration, str, float], None]  # (…, GPU, its bytes) may refuse
     scores: Callable[[str], Scores] | None = None  # of a focused campaign, by GPU
+    supported_attention: SupportedAttention = lambda _: None  # nothing is known before loading
 
 
 def run_campaign(
@@ -83,23 +85,30 @@ class _PhaseRunner(CampaignRunner[RunConfiguration, MeasuredRun]):
             listener=listener,
             allow_shared=allow_shared,
             retry_failed=retry_failed,
+            spare_failures=campaign.focus.spared if campaign.focus else 0,
         )
         self._campaign, self._tools = campaign, tools
+        self._screen = AttentionScreen(campaign.configurations, tools.supported_attention)
 
     def pending(self, done: Sequence[RunConfiguration], machine: Machine) -> Iterator[RunConfiguration]:
-        """Yield what is still to be measured: in order, or as the focused acquisition chooses."""
-        ended = list(done)
-        remaining = list(super().pending(done, machine))
+        """Yield what is still to be measured: in order, or as the focused acquisition chooses.
+
+        What is known not to run is put on record once a model and attention, and not chosen from.
+        """
+        pending = super().pending(done, machine)
         focus = self._campaign.focus
         if focus is None:
-            yield from remaining
+            yield from pending
             return
+        yield from (example for example in self._screen.examples() if example not in done)
+        ended = [c for c in done if self._screen.reason(c) is None]
+        remaining = [c for c in pending if self._screen.reason(c) is None]
         if self._tools.scores is None:
             raise InputError(
                 explain("a focused campaign needs a model's uncertainty", remedy="use grid or list")
             )
         scores = self._tools.scores(machine.gpu)
-        while remaining and len(ended) < focus.runs:
+        while remaining and self.budget.left:
             chosen = choose_next(remaining, ended, focus, scores)
             remaining.remove(chosen)
             ended.append(chosen)
@@ -111,6 +120,8 @@ class _PhaseRunner(CampaignRunner[RunConfiguration, MeasuredRun]):
 
     def attempt(self, configuration: RunConfiguration, machine: Machine) -> MeasuredRun:
         """Load the workload and measure its phases."""
+        if (reason := self._screen.reason(configuration)) is not None:
+            raise WorkloadError("unsupported", reason)
         meter = self.open_meter(configuration.tensor_parallel)
         devices = meter.devices()
         memory_bytes = min((d.total_memory_bytes for d in devices if d.total_memory_bytes), default=None)

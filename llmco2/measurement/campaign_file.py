@@ -20,7 +20,7 @@ from llmco2.measurement.strict_yaml import axis, known_keys, mapping, number, re
 MAX_CONFIGURATIONS: Final = 100_000
 _KEYS: Final = ("name", "description", "defaults", "grid", "list", "focused", "measure")
 _ACQUISITIONS: Final = ("grid", "list", "focused")
-_FOCUSED_KEYS: Final = ("grid", "runs", "exploration_share", "workload_prior", "seed")
+_FOCUSED_KEYS: Final = ("grid", "runs", "exploration_share", "workload_prior", "seed", "spare_failures")
 _PLAN_KEYS: Final = tuple(field.name for field in fields(MeasurePlan))
 
 
@@ -32,6 +32,12 @@ class Focus:
     exploration_share: float = 0.2  # share of the runs drawn uniformly; never zero
     workload_prior: str = "all"  # shipped trace (conv, code, all) or a CSV of prompt_tokens, output_tokens
     seed: int = 0
+    spare_failures: int | None = None  # failed configurations that take no run's place; None: as many as runs
+
+    @property
+    def spared(self) -> int:
+        """How many failed configurations take no run's place."""
+        return self.runs if self.spare_failures is None else self.spare_failures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +134,8 @@ def _focus(values: Mapping[str, Any]) -> Focus:
     if "runs" not in values:
         raise InputError(explain("focused.runs is missing", expected="how many configurations to measure"))
     settings = {key: value for key, value in values.items() if key != "grid"}
-    for key in ("runs", "seed"):
-        number(settings.get(key, 1), f"focused.{key}", low=0 if key == "seed" else 1, whole=True)
+    for key, low in (("runs", 1), ("seed", 0), ("spare_failures", 0)):
+        number(settings.get(key, 1), f"focused.{key}", low=low, whole=True)
     share = settings.get("exploration_share", 0.2)
     number(share, "focused.exploration_share", low=0.0, high=1.0)
     if share == 0:

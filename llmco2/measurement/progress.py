@@ -49,8 +49,8 @@ class CampaignListener(Protocol):
         """A stage began or a window closed, with the joules it took."""
         ...
 
-    def configuration_ended(self, run: MeasuredRun | KernelMeasurement) -> None:
-        """The row is durable."""
+    def configuration_ended(self, run: MeasuredRun | KernelMeasurement, *, counts: bool) -> None:
+        """The row is durable; ``counts``: it is one of the runs that were wanted."""
         ...
 
 
@@ -66,7 +66,7 @@ class SilentListener:
     def stage(self, name: str, energy_j: float) -> None:
         """Ignore it."""
 
-    def configuration_ended(self, run: MeasuredRun | KernelMeasurement) -> None:
+    def configuration_ended(self, run: MeasuredRun | KernelMeasurement, *, counts: bool) -> None:
         """Ignore it."""
 
 
@@ -122,9 +122,9 @@ class ProgressDisplay:
             self._task, description=f"{self._label} · {escape(name)}", spent=energy_text(self._spent_j)
         )
 
-    def configuration_ended(self, run: MeasuredRun | KernelMeasurement) -> None:
-        """Advance, and leave one line behind."""
-        self._progress.update(self._task, advance=1)
+    def configuration_ended(self, run: MeasuredRun | KernelMeasurement, *, counts: bool) -> None:
+        """Advance where a run is used up, and leave one line behind."""
+        self._progress.update(self._task, advance=int(counts))
         self._console.print(f"{self._label}  {escape(outcome_text(run))}", highlight=False)
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Final, Generic, Protocol, TypeVar
 
 from llmco2.errors import DoesNotFitError, InputError, MeasurementError, explain
+from llmco2.measurement.budget import Budget
 from llmco2.measurement.meter import EnergyMeter
 from llmco2.measurement.progress import CampaignListener
 from llmco2.measurement.row import Machine
@@ -79,8 +80,10 @@ class CampaignRunner(ABC, Generic[Configuration, Row]):
         listener: CampaignListener,
         allow_shared: bool,
         retry_failed: bool,
+        spare_failures: int = 0,
     ) -> None:
         self._name, self._configurations, self._n_runs = name, tuple(configurations), n_runs
+        self.budget = Budget(runs=n_runs, spare_failures=spare_failures)
         self._log: RowLog[Row] = log
         self._machine_tools, self._listener = tools, listener
         self._allow_shared, self._retry_failed = allow_shared, retry_failed
@@ -113,8 +116,11 @@ class CampaignRunner(ABC, Generic[Configuration, Row]):
             machine = self._first_look()
             finished = self._log.finished_ids(retry_failed=self._retry_failed)
             done = [c for c in self._configurations if self._id(c, machine) in finished]
+            succeeded = {row.run_id for row in self._log.rows if row.status == "ok"}
+            for configuration in done:
+                self.budget.add(succeeded=self._id(configuration, machine) in succeeded)
             self._listener.campaign_started(
-                total=self._n_runs, done=min(len(done), self._n_runs), simulated=machine.simulated
+                total=self._n_runs, done=self.budget.spent, simulated=machine.simulated
             )
             return self._run_all(done, machine)
         except KeyboardInterrupt:  # before the first configuration; later ones are counted below
@@ -136,7 +142,7 @@ class CampaignRunner(ABC, Generic[Configuration, Row]):
         return self._machine_tools.now().isoformat(timespec="seconds")
 
     def _run_all(self, done: Sequence[Configuration], machine: Machine) -> Summary:
-        stopped = None
+        stopped, left = None, 0
         try:
             for configuration in self.pending(done, machine):
                 self._one(configuration, machine)
@@ -146,10 +152,9 @@ class CampaignRunner(ABC, Generic[Configuration, Row]):
                     break
         except KeyboardInterrupt:
             stopped = "interrupted"
-        left = self._n_runs - len(done) - self._measured - self._failed
-        return Summary(
-            measured=self._measured, failed=self._failed, left=max(0, left), stopped_because=stopped
-        )
+        if stopped is not None:  # else there was nothing more to choose from, whatever had been wanted
+            left = self.budget.left
+        return Summary(measured=self._measured, failed=self._failed, left=left, stopped_because=stopped)
 
     def _one(self, configuration: Configuration, machine: Machine) -> None:
         self._listener.configuration_started(configuration)
@@ -160,7 +165,7 @@ class CampaignRunner(ABC, Generic[Configuration, Row]):
         self._in_a_row = self._in_a_row + 1 if kind in MACHINE_FAILURES else 0
         if kind in MACHINE_FAILURES:
             self._close_meter()  # a lost GPU may come back under a fresh handle
-        self._listener.configuration_ended(row)
+        self._listener.configuration_ended(row, counts=self.budget.add(succeeded=row.status == "ok"))
 
     def _measure(self, configuration: Configuration, machine: Machine) -> tuple[Row, str | None]:
         """Return the row, and the kind of the failure if it is one."""

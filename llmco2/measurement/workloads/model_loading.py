@@ -155,7 +155,12 @@ def random_model(found: FoundConfig, configuration: RunConfiguration, device: to
 
 def _attention(configuration: RunConfiguration, found: FoundConfig) -> str:
     """Return the attention to ask for: a class without any takes "eager" and refuses the rest."""
-    return configuration.attention if hasattr(found.config, "num_attention_heads") else "eager"
+    return configuration.attention if has_attention(found.config) else "eager"
+
+
+def has_attention(config: Any) -> bool:
+    """Return whether a model of that config attends at all; a purely recurrent one has no heads."""
+    return hasattr(config, "num_attention_heads")
 
 
 def _from_checkpoint(configuration: RunConfiguration, found: FoundConfig, device: torch.device) -> Any:
