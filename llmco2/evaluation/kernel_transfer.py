@@ -243,12 +243,7 @@ def _features(table: pd.DataFrame, basis: PhaseBasis, roofline_s: Array) -> Arra
     boards = {name: float(resolve_gpu(name).n_sms or 100) for name in set(table["gpu"].astype(str))}
     sms = table["gpu"].astype(str).map(boards).to_numpy(dtype=np.float64)
     tiles = _tiles(table) / sms
-    scaled = (
-        table["implementation"]
-        .astype(str)
-        .str.contains("block_scales", regex=False)
-        .to_numpy(dtype=np.float64)
-    )
+    scaled = (table["precision"] == "fp8-block").to_numpy(dtype=np.float64)
     element = [resolve_precision(str(name)).weight_bytes_per_element for name in table["precision"]]
     return np.column_stack([
         np.log((compute + 1e-12) / memory), np.log(roofline_s), np.log(tiles), np.ceil(tiles) / tiles, weight / memory,

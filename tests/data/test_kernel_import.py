@@ -68,7 +68,7 @@ def test_each_kind_fills_its_own_columns(tmp_path: Path) -> None:
     moe = kernels.loc["moe"]
     assert moe[["m", "n", "k", "n_experts", "experts_per_token"]].tolist() == [64, 384, 2048, 128, 8]
     assert moe[["expert_tensor_parallel", "expert_parallel", "load_balance"]].tolist() == [2, 4, "balanced"]
-    assert moe["implementation"] == "lib+block_scales"
+    assert moe["precision"] == "fp8-block"
     assert kernels.loc["all_reduce", ["message_bytes", "n_gpus"]].tolist() == [2048, 8]
     assert kernels["latency_s"].eq(2e-3).all()
     assert kernels.drop("gemm")["power_w"].isna().all()

@@ -88,7 +88,6 @@ def convert(raw: pd.DataFrame) -> pd.DataFrame:
     precision = _map_text(raw["dtype"], precision_of)
     bytes_per_element = precision.map(_ELEMENT_BYTES).astype("float64")
     latency_s = number["latency_ms"] / 1e3
-    block_scaled = text["kernel_source"] + "+block_scales"  # another kernel than per-tensor fp8
     rows = pd.DataFrame(
         {
             "source": SOURCE,
@@ -115,9 +114,7 @@ def convert(raw: pd.DataFrame) -> pd.DataFrame:
             "expert_tensor_parallel": number["moe_tp_size"].where(is_moe),
             "expert_parallel": number["moe_ep_size"].where(is_moe),
             "load_balance": text["distribution"],
-            "implementation": text["kernel_source"].where(
-                raw["dtype"].astype(str) != "fp8_block", block_scaled
-            ),
+            "implementation": text["kernel_source"],
             "engine_version": text["engine_version"],
             "power_limit_w": number["power_limit_w"],
         }

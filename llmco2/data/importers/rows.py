@@ -54,7 +54,7 @@ _PRECISIONS: Final[Mapping[str, str]] = {
     "fp32": "fp32",
     "float32": "fp32",
     "fp8": "fp8",
-    "fp8_block": "fp8",
+    "fp8_block": "fp8-block",
     "nvfp4": "fp4",
     "int8": "int8",
     "float16+int8": "int8",
