@@ -126,8 +126,9 @@ def assemble_deployment(
 
     Raises RequestError as :func:`resolve_deployment` does.
     """
-    chosen = served_precision(architecture, precision or default_precision(architecture, gpu))
-    compute_peak_flops_per_s(gpu, chosen)  # refuses what the GPU cannot compute
+    asked = precision or default_precision(architecture, gpu)
+    compute_peak_flops_per_s(gpu, asked)  # refuses what the GPU cannot compute, by the name that was given
+    chosen = served_precision(architecture, asked)
     deployment = Deployment(
         architecture=architecture,
         gpu_id=gpu.gpu_id,

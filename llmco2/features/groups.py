@@ -32,7 +32,7 @@ GROUP_KINDS: Final = (
     GroupKind(name="deployment", gpu=True, family=True),
 )
 N_GROUP_KINDS: Final = len(GROUP_KINDS)
-BOARD_KIND: Final = 0  # places of two of them
+BOARD_KIND: Final = 0  # its place among the kinds, and the deployment's
 DEPLOYMENT_KIND: Final = N_GROUP_KINDS - 1
 
 

@@ -58,8 +58,9 @@ technology, not from a fit. Reading these groups' errors then led to four mechan
 sampling from the whole vocabulary, FP8 with a scale per block, experts' results that are reduced like any others, and
 launches from Python as what an eager framework's host does; and to a tight prior on sources' own offsets and a gate
 that opens wherever the engine was measured on the board (each tried once). Tried and not kept: looser priors on engine
-traits, tight priors on every constant, more hidden names (twice), an exact optimiser, board traits from TDP per
-bandwidth, rate and SM, static power by technology, and a graph network fitted jointly and ungated. One seed throughout.
+traits, tight priors on every constant, more hidden names (twice), an exact optimiser, output lengths that spread under
+continuous serving, a host's time per sequence, board traits from TDP per bandwidth, rate and SM, static power by
+technology, and a graph network fitted jointly and ungated. One seed throughout.
 """
 
 
