@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import math
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,16 @@ CONFIGS = {
     "mistral-sliding": _BASE
     | {"model_type": "mistral", "sliding_window": 8, "architectures": ["MistralForCausalLM"]},
 }
+
+
+@pytest.fixture
+def quiet_transformers():
+    """Keep transformers from advising on kernels that only a GPU has."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 
 import pytest
 
@@ -18,6 +17,7 @@ transformers = pytest.importorskip(
 from llmco2.measurement.workloads import attention_support, model_loading  # noqa: E402
 from llmco2.measurement.workloads.attention_support import supported_attention  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
 _BASE = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -37,16 +37,6 @@ CONFIGS = {
     "nemotron_h": _BASE | {"mamba_num_heads": 8, "mamba_head_dim": 8, "hybrid_override_pattern": "M*"},
     "mamba": {"hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 97, "state_size": 4},
 }
-
-
-@pytest.fixture(autouse=True)
-def quiet_transformers():
-    """Keep transformers from advising on kernels that only a GPU has."""
-    logger = logging.getLogger("transformers")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    yield
-    logger.setLevel(before)
 
 
 @pytest.fixture

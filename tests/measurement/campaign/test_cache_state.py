@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 
 import pytest
 
@@ -18,6 +17,7 @@ from llmco2.measurement.workloads.cache_state import CacheState, empty  # noqa: 
 from llmco2.measurement.workloads.transformers_workload import TransformersWorkload  # noqa: E402
 
 PROMPT, STEPS, BATCH, VOCABULARY = 12, 6, 2, 97
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
 _BASE = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -59,16 +59,6 @@ ATTENTION_ALONE = {
     "llama": _BASE,
     "gemma3_text": _BASE | {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 2},
 }
-
-
-@pytest.fixture(autouse=True)
-def quiet_transformers():
-    """Keep transformers from advising on kernels that only a GPU has."""
-    logger = logging.getLogger("transformers")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    yield
-    logger.setLevel(before)
 
 
 @pytest.fixture

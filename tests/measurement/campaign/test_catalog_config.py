@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ transformers = pytest.importorskip(
 
 from llmco2.measurement.workloads.transformers_workload import TransformersWorkload  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
 CAMPAIGN = Path(__file__).parents[3] / "datasets" / "campaigns" / "phases.yaml"
 PHASES = yaml.safe_load(CAMPAIGN.read_text(encoding="utf-8"))["focused"]["grid"]["model"]
 # Lineages that run code of their own, which transformers does not carry, and one whose experts' width is unknown.
@@ -72,16 +72,6 @@ TINY = {  # lineage: a tiny model of it, as its config.json would say it
     "nemotron": _TINY | _MAMBA2 | {"model_type": "nemotron_h", "hybrid_override_pattern": "M-M*-M"},
 }
 PROMPT, OUTPUT, BATCH = 12, 5, 2
-
-
-@pytest.fixture(autouse=True)
-def quiet_transformers():
-    """Keep transformers from advising on kernels that only a GPU has."""
-    logger = logging.getLogger("transformers")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    yield
-    logger.setLevel(before)
 
 
 def built_parameters(config):

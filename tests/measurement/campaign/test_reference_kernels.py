@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from dataclasses import replace
 from types import FunctionType, ModuleType
@@ -24,6 +23,7 @@ transformers = pytest.importorskip(
 
 from llmco2.measurement.workloads.transformers_workload import TransformersWorkload  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
 MAMBA = {"hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 97, "state_size": 4, "time_step_rank": 2}
 HYBRID = {
     "hidden_size": 32,
@@ -34,16 +34,6 @@ HYBRID = {
     "vocab_size": 97,
     "layer_types": ["conv", "full_attention"],
 }
-
-
-@pytest.fixture(autouse=True)
-def quiet_transformers():
-    """Keep transformers from advising on kernels that only a GPU has."""
-    logger = logging.getLogger("transformers")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    yield
-    logger.setLevel(before)
 
 
 def built(model_type, **keys):
