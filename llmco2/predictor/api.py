@@ -76,7 +76,9 @@ def predict(
         calibration: file that ``llmco2 calibrate`` wrote.
         checkpoint: ``.json`` of a checkpoint in place of the one that ships.
 
-    Energies are joules of the whole batch over all its GPUs; times are seconds.
+    Energies are joules of the whole batch over all its GPUs; times are seconds, masses gCO2e. ``prefill``,
+    ``decode`` and ``total`` of the footprint hold ``energy_j``, its 90 % interval and physical bounds;
+    ``carbon`` holds grams with every factor; ``notes`` says what lies outside the training domain.
 
     Raises:
         InputError: a name, number, combination or file that cannot be (CheckpointError where it is the checkpoint);
@@ -187,9 +189,27 @@ def predict_frame(
 ) -> pd.DataFrame:
     """Return ``requests`` with the answer's columns added, one row a request, in their order.
 
-    Only the columns ``model`` and ``gpu`` are required; an empty cell takes the default. A row that cannot be
-    answered carries its ``error`` and no numbers; the others are answered. Arguments and errors otherwise as
-    in :func:`predict`.
+    Only the columns ``model`` and ``gpu`` are required; the others are the arguments of :func:`predict` from
+    ``tensor_parallel`` to ``serving``, and ``zone``. An empty cell takes the default, for ``zone`` the argument.
+    A row that cannot be answered carries its ``error`` and no numbers; the others are answered.
+
+    Added are, for the whole batch over all its GPUs, in this order:
+
+    - ``prefill_energy_j, decode_energy_j, energy_j``: joules; ``energy_low_j, energy_high_j``: the 90 %
+      interval of the total; ``energy_lower_bound_j, energy_upper_bound_j``: its physical bounds
+    - ``energy_per_output_token_j, energy_per_total_token_j``: joules; total: prompt and output tokens
+    - ``ttft_s, tpot_s, latency_s``: seconds to the first token, between later ones, to the last
+    - ``average_power_w``: watts
+    - ``operational_gco2e, embodied_gco2e``: grams
+    - ``in_domain``: like what the predictor was trained on; ``notes``: what is not; ``error``: why there is no
+      answer, one line, else empty
+
+    The index, the rows' order and columns of your own stay as they are. The same table gives the same answer,
+    to the bit, and calls from several threads are safe. Arguments and errors otherwise as in :func:`predict`.
+
+    Raises:
+        InputError: no DataFrame, a column that lacks, is twice or misspelt; a bad argument.
+        InstallationError: the checkpoint that ships is damaged.
     """
     from llmco2.predictor.frame import answer_frame  # noqa: PLC0415 - pandas, which one request does without
 

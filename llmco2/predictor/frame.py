@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from llmco2.carbon import CarbonFactors, carbon_columns, resolve_factors
 from llmco2.catalog.gpus import load_gpus, resolve_gpu
+from llmco2.catalog.grids import resolve_zone
 from llmco2.catalog.models import resolve_model
 from llmco2.errors import InputError
 from llmco2.features.deployment import Deployment, assemble_deployment, named_precision
@@ -35,6 +36,10 @@ _RESOLVERS: Final = {
     "precision": named_precision,
     "kv_precision": named_precision,
 }
+_PARTS: Final = (*_RESOLVERS, "zone")
+
+
+_Placed = tuple[Deployment, str]  # with the grid zone of its own, "" for the call's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +58,8 @@ def answer_frame(
     numbers = load_checkpoint(checkpoint)
     resolve_factors(next(iter(load_gpus())), **carbon)  # a bad factor is the call's error, not the rows'
     table = read_request_table(requests)
-    deployments, which = _deployments(table)
-    deployed = _deployed(deployments, calibration, numbers, carbon)
+    placed, which = _deployments(table)
+    deployed = _deployed(placed, calibration, numbers, carbon)
     answers: dict[str, NDArray[Any]] = {name: np.full(len(requests), np.nan) for name in ANSWER_COLUMNS[:-2]}
     answers["notes"] = np.full(len(requests), "", dtype=object)
     answers["error"] = table.errors
@@ -73,23 +78,29 @@ def answer_frame(
     return result
 
 
-def _deployments(table: RequestTable) -> tuple[list[Deployment], NDArray[np.intp]]:
-    """Return distinct deployments and each row's index among them; -1 for a row whose error is set."""
+def _deployments(table: RequestTable) -> tuple[list[_Placed], NDArray[np.intp]]:
+    """Return distinct deployments with their zones, "" where none is said, and each row's index among them.
+
+    The index is -1 for a row whose error is set.
+    """
     rows = np.flatnonzero(table.errors == "")
-    records = {name: [_outcome(name, text) for text in table.names[name].distinct] for name in _RESOLVERS}
-    keys = [table.names[name].codes[rows] for name in _RESOLVERS]
+    records = {name: [_outcome(name, text) for text in table.names[name].distinct] for name in _PARTS}
+    keys = [table.names[name].codes[rows] for name in _PARTS]
     keys += [table.numbers[name][rows].astype(np.intp) for name in PARALLEL]
     codes = np.zeros(len(rows), dtype=np.intp)
     for key in keys:
         codes = pd.factorize(codes * np.intp(key.max(initial=0) + 2) + key)[0]
-    deployments: list[Deployment] = []
+    placed: list[_Placed] = []
     place: list[int] = []  # by code; -1: none
     errors: list[str] = []
     for row in rows[np.unique(codes, return_index=True)[1]].tolist():
-        parts = [records[name][table.names[name].codes[row]] for name in _RESOLVERS]
+        *parts, zone = [records[name][table.names[name].codes[row]] for name in _PARTS]
         try:
-            deployments.append(_deployment(parts, *(int(table.numbers[name][row]) for name in PARALLEL)))
-            place.append(len(deployments) - 1)
+            deployment = _deployment(parts, *(int(table.numbers[name][row]) for name in PARALLEL))
+            if isinstance(zone, InputError):
+                raise zone
+            placed.append((deployment, zone))
+            place.append(len(placed) - 1)
             errors.append("")
         except InputError as error:
             place.append(-1)
@@ -98,12 +109,14 @@ def _deployments(table: RequestTable) -> tuple[list[Deployment], NDArray[np.intp
     if len(rows):
         which[rows] = np.array(place, dtype=np.intp)[codes]
         table.errors[rows] = np.array(errors, dtype=object)[codes]
-    return deployments, which
+    return placed, which
 
 
 def _outcome(kind: str, name: str) -> Any:
-    """Return the record a name means, or the error that says why there is none."""
+    """Return the record a name means, or the error that says why there is none; a zone stays its name."""
     try:
+        if kind == "zone":
+            return name and resolve_zone(name).zone_id
         return _RESOLVERS[kind](name)
     except InputError as error:
         return error
@@ -124,15 +137,15 @@ def _deployment(
 
 
 def _deployed(
-    deployments: list[Deployment], calibration: str | None, checkpoint: Checkpoint, carbon: dict[str, Any]
+    placed: list[_Placed], calibration: str | None, checkpoint: Checkpoint, carbon: dict[str, Any]
 ) -> list[_Deployed]:
-    factors: dict[tuple[str, float, float], CarbonFactors] = {}
+    factors: dict[tuple[str, float, float, str], CarbonFactors] = {}
     found = []
-    for deployment in deployments:
+    for deployment, zone in placed:
         gpu = deployment.gpu
-        key = (gpu.gpu_id, gpu.memory_bytes, gpu.tdp_w)
+        key = (gpu.gpu_id, gpu.memory_bytes, gpu.tdp_w, zone)
         if key not in factors:
-            factors[key] = deployment_factors(deployment, **carbon)
+            factors[key] = deployment_factors(deployment, **(carbon | {"zone": zone} if zone else carbon))
         fitted = load_calibration(calibration, deployment.gpu_id, deployment.engine, checkpoint)
         found.append(_Deployed(deployment=deployment, calibration=fitted, factors=factors[key]))
     return found

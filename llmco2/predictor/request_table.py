@@ -54,7 +54,7 @@ class NameColumn:
 class RequestTable:
     """Requests as columns, ``(n_rows,)`` each."""
 
-    names: dict[str, NameColumn]
+    names: dict[str, NameColumn]  # with "zone", "" where no cell says one
     numbers: dict[str, Column]  # NaN where the cell is no number
     continuous: Column
     errors: NDArray[np.object_]  # one line; empty where the row is well formed
@@ -70,12 +70,21 @@ def read_request_table(requests: pd.DataFrame) -> RequestTable:
     for row in np.flatnonzero(~_well_formed(names, numbers, serving)).tolist():
         errors[row] = _row_error(requests, row, names, numbers, serving)
     continuous = np.array([name == "continuous" for name in serving.distinct], dtype=np.float64)
+    names["zone"] = _names(requests, "zone")
     return RequestTable(names=names, numbers=numbers, continuous=continuous[serving.codes], errors=errors)
 
 
 def _check_columns(requests: pd.DataFrame) -> None:
+    if not isinstance(requests, pd.DataFrame):
+        raise InputError(
+            explain(
+                "requests are no pandas DataFrame",
+                got=type(requests).__name__,
+                remedy="pandas.DataFrame(requests) makes one of a list of dicts or a dict of columns",
+            )
+        )
     columns = [str(column) for column in requests.columns]
-    twice = [name for name in REQUEST_COLUMNS if columns.count(name) > 1]
+    twice = [name for name in (*REQUEST_COLUMNS, "zone") if columns.count(name) > 1]
     if twice:
         raise InputError(explain(f"the table of requests has the column {twice[0]!r} twice", expected="once"))
     slip = misspelt_column(columns)
