@@ -23,6 +23,8 @@ BYTES_PER_GIB: Final = 2.0**30
 GRAMS_PER_MICROGRAM: Final = 1e-6
 GRAMS_PER_MILLIGRAM: Final = 1e-3
 GRAMS_PER_KILOGRAM: Final = 1e3
+KILOGRAMS_PER_TONNE: Final = 1e3
+KWH_PER_MWH: Final = 1e3
 
 
 def joules_from_millijoules(energy_mj: float) -> float:

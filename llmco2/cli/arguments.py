@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 from llmco2.errors import explain, nearest_names
 
 EXIT_USAGE = 2
+_RANGE: Final = ".."
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -60,3 +63,52 @@ def whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(explain("not a whole number", got=repr(text))) from None
+
+
+def listed(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a reader of one value of ``kind``, or of several with commas between them.
+
+    Numbers also come as a range ``1..256``, which doubles from its first to its last: 1, 2, 4 … 256. One value
+    is returned bare, several as a tuple without repeats. A path with a comma is one value if it exists. The
+    reader raises argparse.ArgumentTypeError for what is no value, no list and no range.
+    """
+
+    def read(text: str) -> Any:
+        parts = text.split(",")
+        if len(parts) == 1 and (kind is str or _RANGE not in text):
+            return kind(text)
+        if kind is str and Path(text).exists():
+            return text
+        values = tuple(dict.fromkeys(value for part in parts for value in _listed_part(text, part, kind)))
+        return values[0] if len(values) == 1 else values
+
+    return read
+
+
+def _listed_part(text: str, part: str, kind: Callable[[str], Any]) -> Iterator[Any]:
+    part = part.strip()
+    if not part:
+        raise argparse.ArgumentTypeError(explain("an empty place in a list", got=repr(text)))
+    if kind is str:
+        yield part
+        return
+    if len(part) > 1 and part.startswith("0") and part.isdigit():
+        raise argparse.ArgumentTypeError(
+            explain("not a list of numbers", got=repr(text), remedy="commas part a list, never thousands")
+        )
+    first, dots, last = part.partition(_RANGE)
+    yield from _doubling(part, kind(first), kind(last)) if dots else (kind(part),)
+
+
+def _doubling(text: str, first: float, last: float) -> Iterator[float]:
+    """Yield ``first``, twice it, and so on below ``last``, then ``last``."""
+    if not 1 <= first <= last < math.inf:
+        raise argparse.ArgumentTypeError(
+            explain(
+                "not a range", got=repr(text), expected="FIRST..LAST, which doubles from FIRST, at least 1"
+            )
+        )
+    while first < last:
+        yield first
+        first *= 2
+    yield last

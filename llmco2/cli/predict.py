@@ -1,6 +1,7 @@
 """``llmco2 predict``: the footprint of one request, or of every row of a table of requests.
 
-Invariant: an option that was not given is not passed on, so every default is the predictor's own.
+Invariant: an option that was not given is not passed on, so every default is the predictor's own. An option with
+several values makes a comparison, one row a combination.
 """
 
 from __future__ import annotations
@@ -8,11 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from llmco2.cli.arguments import number, whole
+from llmco2.cli.arguments import listed, number, whole
 from llmco2.errors import InputError, explain
 from llmco2.records.request import DEFAULT_OUTPUT_TOKENS, DEFAULT_PROMPT_TOKENS
 
@@ -104,6 +104,8 @@ _EXAMPLES: Final = """examples:
   llmco2 predict meta-llama/Llama-3.1-8B-Instruct --gpu H100-SXM5-80GB \\
       --batch-size 8 --prompt-tokens 512 --output-tokens 256 --zone FRA
   llmco2 predict --requests requests.csv --output predictions.parquet
+  llmco2 predict meta-llama/Llama-3.3-70B-Instruct --gpu H100,H200,B200 \\
+      --engine vllm --tensor-parallel 1..8 --batch-size 1..256 --zone FRA,USA
 """
 
 
@@ -114,7 +116,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="predict energy and carbon of a request or a table of them",
         usage="llmco2 predict MODEL --gpu GPU [options]\n"
         "       llmco2 predict --requests FILE [--output FILE] [options]",
-        description="Predict the energy and carbon of an LLM inference before it runs.",
+        description="Predict the energy and carbon of an LLM inference before it runs.\n\n"
+        "MODEL, --zone and every option of the request take several values, as 1,2,8\n"
+        "or, for numbers, as 1..8, which doubles: 1, 2, 4, 8. All combinations are then\n"
+        "compared in one table, the least energy per output token first.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
@@ -122,6 +127,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "model",
         nargs="?",
+        type=listed(str),
         metavar="MODEL",
         help="name of the model (llmco2 models lists them), or the path of its config.json",
     )
@@ -133,11 +139,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         group = parser.add_argument_group(title)
         for name, (kind, metavar, text) in options.items():
             option = _SHORT_NAMES.get(name, "--" + name.replace("_", "-"))
-            group.add_argument(option, dest=name, type=kind, metavar=metavar, help=text)
-    group = parser.add_argument_group("a table of requests")
+            several = name in (*_REQUEST_OPTIONS, "zone")
+            reader = listed(kind) if several else kind
+            group.add_argument(option, dest=name, type=reader, metavar=metavar, help=text)
+    _add_table_options(parser)
+
+
+def _add_table_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("tables and comparisons")
     group.add_argument("--requests", metavar="FILE", help="requests, one per row: .csv, .parquet or .jsonl")
     group.add_argument(
         "--output", metavar="FILE", help="where the answers go: .csv, .parquet or .jsonl (default: printed)"
+    )
+    group.add_argument(
+        "--requests-per-s",
+        type=number,
+        metavar="RATE",
+        help="add what this rate of requests needs and causes in a year: GPUs, kWh, kgCO2e",
+    )
+    group.add_argument(
+        "--sort",
+        metavar="COLUMN",
+        help="column of the answer that orders a comparison (default: energy_per_output_token_j)",
     )
     parser.add_argument(
         "--format",
@@ -153,23 +176,35 @@ def run(args: argparse.Namespace, predictor: Predictor | None = None) -> int:
     request = {name: given[name] for name in ("model", *_REQUEST_OPTIONS) if name in given}
     overrides = {name: given[name] for name in (*_CARBON_OPTIONS, *_PREDICTOR_OPTIONS) if name in given}
     if "requests" in given:
-        return _answer_table(given, request, overrides, predictor)
+        from llmco2.cli.answer_tables import answer_file  # noqa: PLC0415 - pandas, which one request does without
+
+        return answer_file(given, request, overrides, predictor or _shipped())
     for name, what in (("model", "MODEL"), ("gpu", "--gpu GPU")):
         if name not in request:
             raise InputError(
                 explain(f"{what} is missing", expected="llmco2 predict MODEL --gpu GPU, or --requests FILE")
             )
+    if "requests_per_s" in given or any(isinstance(value, tuple) for value in given.values()):
+        from llmco2.cli.answer_tables import compare  # noqa: PLC0415
+
+        return compare(given, request, overrides, predictor or _shipped())
+    _refuse_table_options(given)
+    footprint = (predictor or _shipped()).predict(**request, **overrides)
+    _print(footprint, given.get("format", "table"))
+    return 0
+
+
+def _refuse_table_options(given: Mapping[str, Any]) -> None:
     if "output" in given:
         raise InputError(
             explain(
-                "--output goes with --requests",
+                "--output goes with --requests or several values of an option",
                 got=given["output"],
                 remedy="to keep one answer, write: llmco2 predict … --format json > FILE",
             )
         )
-    footprint = (predictor or _shipped()).predict(**request, **overrides)
-    _print(footprint, given.get("format", "table"))
-    return 0
+    if "sort" in given:
+        raise InputError(explain("--sort goes with several values of an option", got=given["sort"]))
 
 
 def _shipped() -> Predictor:
@@ -191,56 +226,3 @@ def _print(footprint: Footprint, kind: str) -> None:
         from llmco2.report.table import print_footprint  # noqa: PLC0415
 
         print_footprint(footprint, sys.stdout)
-
-
-def _answer_table(
-    given: Mapping[str, Any],
-    request: Mapping[str, Any],
-    overrides: Mapping[str, Any],
-    predictor: Predictor | None,
-) -> int:
-    from llmco2.cli import requests_file  # noqa: PLC0415 - pandas, which one request does without
-
-    if request:
-        name = next(iter(request))
-        raise InputError(
-            explain(
-                f"{name} is given beside --requests",
-                got=repr(request[name]),
-                remedy=f"write it as the column {name!r} of {given['requests']}",
-            )
-        )
-    source = Path(given["requests"])
-    target = Path(given["output"]) if "output" in given else None
-    kind = given.get("format", "csv")
-    if kind == "table" or (target is not None and "format" in given):
-        raise InputError(
-            explain(
-                "--format does not apply to a table of requests",
-                got=given["format"],
-                expected="csv or json without --output; with it, the ending of the file decides",
-            )
-        )
-    if target is not None:
-        requests_file.check_target(target)
-    requests = requests_file.read_requests(source)
-    answers = (predictor or _shipped()).predict_frame(requests, **overrides)
-    if target is None:
-        requests_file.print_answers(answers, sys.stdout, as_json=kind == "json")
-    else:
-        requests_file.write_answers(answers, target)
-    print(requests_file.summary(answers, source, target), file=sys.stderr)
-    _warn_of_other_checkpoint(overrides)
-    return 0
-
-
-def _warn_of_other_checkpoint(overrides: Mapping[str, Any]) -> None:
-    """Say once of a table what a single answer says in its notes."""
-    from llmco2.predictor.calibration import calibration_mismatch  # noqa: PLC0415 - numpy
-    from llmco2.predictor.checkpoint import load_checkpoint  # noqa: PLC0415
-
-    if "calibration" not in overrides:
-        return
-    warning = calibration_mismatch(overrides["calibration"], load_checkpoint(overrides.get("checkpoint")))
-    if warning:
-        print(f"llmco2: warning: {warning}", file=sys.stderr)

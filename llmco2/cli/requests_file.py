@@ -22,7 +22,7 @@ from typing import Any, Final, TextIO
 import pandas as pd
 
 from llmco2.errors import FileFormatError, InputError, explain
-from llmco2.records.columns import ANSWER_COLUMNS, REQUIRED_COLUMNS, misspelt_column
+from llmco2.records.columns import ANSWER_COLUMNS, REQUIRED_COLUMNS, YEARLY_COLUMNS, misspelt_column
 from llmco2.records.request import REQUEST_COLUMNS, InferenceRequest
 
 SUFFIXES: Final = (".csv", ".parquet", ".jsonl")
@@ -49,7 +49,7 @@ def read_requests(path: Path) -> pd.DataFrame:
         raise InputError(explain(f"cannot read {path}", got=error.strerror or error)) from error
     frame.columns = pd.Index([str(column) for column in frame.columns])
     _check_columns(path, list(frame.columns))
-    frame = frame[[column for column in frame.columns if column not in ANSWER_COLUMNS]]
+    frame = frame[[column for column in frame.columns if column not in (*ANSWER_COLUMNS, *YEARLY_COLUMNS)]]
     asked = [column for column in frame.columns if column in REQUEST_COLUMNS]
     own = [column for column in frame.columns if column not in REQUEST_COLUMNS]
     kept = {name: _plain(frame[name]) for name in own if frame[name].dtype == object}
@@ -100,12 +100,13 @@ def print_answers(answers: pd.DataFrame, stream: TextIO, *, as_json: bool) -> No
         answers.to_csv(stream, index=False, lineterminator="\n")
 
 
-def summary(answers: pd.DataFrame, source: Path, target: Path | None) -> str:
+def summary(answers: pd.DataFrame, source: Path | None, target: Path | None) -> str:
     """Return the one line that says how many rows were answered, how many failed, and the first reason."""
     errors = answers["error"].fillna("").astype(str).reset_index(drop=True)
     failed = errors[errors != ""]
     where = f", written to {target}" if target is not None else ""
-    line = f"llmco2: {len(answers) - len(failed):,} of {len(answers):,} requests of {source} answered{where}"
+    whose = f" of {source}" if source is not None else ""
+    line = f"llmco2: {len(answers) - len(failed):,} of {len(answers):,} requests{whose} answered{where}"
     if failed.empty:
         return line
     row, reason = next(iter(failed.items()))

@@ -33,6 +33,13 @@ ANSWER_COLUMNS: Final = (
     "notes",
     "error",
 )
+# What a steady rate of requests needs and causes in a year, where a rate was given.
+YEARLY_COLUMNS: Final = (
+    "gpus_needed",
+    "energy_per_year_kwh",
+    "operational_per_year_kgco2e",
+    "embodied_per_year_kgco2e",
+)
 FRAME_COLUMNS: Final = REQUEST_COLUMNS + ANSWER_COLUMNS
 REQUIRED_COLUMNS: Final = ("model", "gpu")
 

@@ -7,7 +7,7 @@ their sources and dates. Fits 80 columns; colour repeats what the words say, so 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -54,20 +54,30 @@ def footprint_table(footprint: Footprint) -> RenderableType:
 
 def print_footprint(footprint: Footprint, stream: TextIO) -> None:
     """Print ``footprint`` on ``stream``: coloured on a terminal, plain text into a file or pipe."""
+    print_fitting(lambda _: footprint_table(footprint), stream)
+
+
+def print_fitting(shown: Callable[[int], RenderableType], stream: TextIO) -> None:
+    """Print what ``shown`` makes of 80 to 120 columns: coloured on a terminal, plain text into a file or pipe."""
     console = Console(file=stream, highlight=False)
     console.width = min(max(console.width, MIN_WIDTH), MAX_WIDTH)
     if console.is_terminal and console.encoding.lower().startswith("utf"):
-        console.print(footprint_table(footprint))
+        console.print(shown(console.width))
         return
-    text = footprint_text(footprint, console.width)
+    text = plain_text(shown(console.width), console.width)
     stream.write(text if console.encoding.lower().startswith("utf") else text.translate(_ASCII))
 
 
 def footprint_text(footprint: Footprint, width: int = 80) -> str:
     """Return ``footprint`` as plain text of at most ``width`` columns, without colour."""
+    return plain_text(footprint_table(footprint), width)
+
+
+def plain_text(shown: RenderableType, width: int) -> str:
+    """Return ``shown`` as plain text of at most ``width`` columns, without colour."""
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, force_terminal=False, highlight=False)
-    console.print(footprint_table(footprint))
+    console.print(shown)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
@@ -192,16 +202,17 @@ def _verdict(footprint: Footprint) -> Iterable[RenderableType]:
         yield Text("Inside the domain the predictor was trained on.", style="green")
     else:
         yield Text("OUTSIDE the domain the predictor was trained on.", style="bold yellow")
-    yield from map(_bullet, footprint.notes)
+    yield from map(bullet, footprint.notes)
     if footprint.request.engine == UNKNOWN:
-        yield _bullet(
+        yield bullet(
             "no engine was named, which widens the interval; name it with --engine (vllm, hf-eager …)"
         )
     if footprint.predictor:
         yield Text(f"Predicted by the checkpoint {footprint.predictor!r}.", style="dim")
 
 
-def _bullet(note: str) -> Table:
+def bullet(note: str) -> Table:
+    """Return ``note`` as an item of a list, its further lines indented."""
     grid = Table.grid(padding=(0, 1))
     grid.add_row("  -", Text(note))
     return grid
