@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 
 from llmco2.catalog import tables
 from llmco2.catalog.gpus import load_gpus
-from llmco2.errors import FileFormatError
 from llmco2.units import BYTES_PER_GIB
 
 # NVIDIA's HGX H100 footprint: 1312 kgCO2e for eight GPUs, of which memory 42 %, circuits 25 %, the rest
@@ -102,6 +101,7 @@ def _part(row: Mapping[str, str]) -> EmbodiedPart:
 
 
 @cache
+@tables.shipped(_FILE)
 def _tables() -> tuple[Mapping[str, _Card], Mapping[str, EmbodiedPart], EmbodiedPart]:
     """Return the cards by GPU, the server shares by GPU, and the generic server share."""
     cards: dict[str, _Card] = {}
@@ -122,7 +122,7 @@ def _tables() -> tuple[Mapping[str, _Card], Mapping[str, EmbodiedPart], Embodied
         else:
             generic = part
     if generic is None:
-        raise FileFormatError(f"{_FILE} has no generic server share; reinstall llmco2")
+        raise tables.damaged(_FILE, "no generic server share")
     return cards, shares, generic
 
 

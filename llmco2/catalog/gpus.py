@@ -68,7 +68,8 @@ def load_gpus() -> Mapping[str, Gpu]:
     """Return every GPU of ``datasets/gpus.csv`` by its canonical id, in the table's order."""
     rows = tables.read_table("gpus.csv", (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS))
     gpus = (gpu_from_row(row, f"gpus.csv line {line}") for line, row in enumerate(rows, start=2))
-    return MappingProxyType({gpu.gpu_id: gpu for gpu in gpus})
+    with tables.shipped("gpus.csv"):
+        return MappingProxyType({gpu.gpu_id: gpu for gpu in gpus})
 
 
 def resolve_gpu(name: str) -> Gpu:

@@ -99,6 +99,7 @@ def _where(row: Mapping[str, str]) -> str:
     return f"grid table, zone {row['zone_id']}"
 
 
+@tables.shipped(_COUNTRY_FILE)
 def _country(row: Mapping[str, str], mix: EcologitsMix | None) -> GridZone:
     shipped = tables.number(row, "g_per_kwh", _where(row))
     others = [
@@ -140,6 +141,7 @@ def _area(zone_id: str, mix: EcologitsMix) -> GridZone:
     )
 
 
+@tables.shipped(_REGION_FILE)
 def _region(row: Mapping[str, str], country: GridZone) -> GridZone:
     own, other = (
         tables.optional_number(row, column, _where(row)) for column in ("g_per_kwh", "other_g_per_kwh")

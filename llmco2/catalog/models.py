@@ -38,7 +38,8 @@ def load_models() -> Mapping[str, Architecture]:
     """Return every architecture of ``datasets/models.csv`` by its id, in the table's order."""
     rows = tables.read_table("models.csv", REQUIRED_COLUMNS)
     models = (_from_row(row, f"models.csv line {line}") for line, row in enumerate(rows, start=2))
-    return MappingProxyType({model.model_id: model for model in models})
+    with tables.shipped("models.csv"):
+        return MappingProxyType({model.model_id: model for model in models})
 
 
 def resolve_model(name_or_path: str | Path) -> Architecture:
@@ -171,8 +172,7 @@ def _index() -> Mapping[str, tuple[str, str]]:
     for line, row in enumerate(aliases, start=2):
         model_id, precision = row["model_id"], row["checkpoint_precision"]
         if model_id not in models:
-            where = f"model_aliases.csv line {line}"
-            raise FileFormatError(explain(f"{where}: unknown model", got=repr(model_id)))
+            raise tables.damaged("model_aliases.csv", f"an unknown model {model_id!r} at row {line}")
         index.setdefault(model_names.folded(row["alias"]), (model_id, precision))
     for row in aliases:
         short = model_names.folded(row["alias"], drop_tuning=True)

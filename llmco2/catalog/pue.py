@@ -32,6 +32,7 @@ class Pue:
 
 
 @cache
+@tables.shipped(_FILE)
 def _by_provider() -> Mapping[str, Pue]:
     """Return the newest figure of each provider; its range spans that provider's years.
 

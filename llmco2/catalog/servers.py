@@ -12,7 +12,6 @@ from functools import cache
 from typing import Final
 
 from llmco2.catalog import tables
-from llmco2.errors import FileFormatError
 
 GENERIC_SERVER_ID: Final = "generic"
 _FILE: Final = "servers.csv"
@@ -37,12 +36,13 @@ class HostPower:
 
 
 @cache
+@tables.shipped(_FILE)
 def _by_gpu() -> tuple[Mapping[str, HostPower], HostPower]:
     """Return host power by GPU, and the generic answer."""
     rows = tables.read_table(_FILE, _COLUMNS)
     generic_row = next((row for row in rows if row["server_id"] == GENERIC_SERVER_ID), None)
     if generic_row is None:
-        raise FileFormatError(f"{_FILE} has no row {GENERIC_SERVER_ID!r}; reinstall llmco2")
+        raise tables.damaged(_FILE, f"no row {GENERIC_SERVER_ID!r}")
     generic_idle_w = tables.number(generic_row, "host_idle_w_per_gpu", f"{_FILE}, {GENERIC_SERVER_ID}")
     by_gpu: dict[str, HostPower] = {}
     for row in rows:

@@ -5,13 +5,14 @@ Invariant: an empty cell means "unknown" or "not there" and reads as None; it ne
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from llmco2.errors import FileFormatError, explain
-from llmco2.resources import datasets_dir
+from llmco2.errors import FileFormatError, InputError, InstallationError, explain
+from llmco2.resources import REINSTALL, datasets_dir
 
 Row = Mapping[str, object]
 
@@ -19,7 +20,8 @@ Row = Mapping[str, object]
 def read_table(name: str, required: Sequence[str]) -> list[dict[str, str]]:
     """Return the rows of the shipped table ``name`` (a file of ``datasets/``), keyed by its header.
 
-    Raises FileFormatError when the file is missing, is not UTF-8 or lacks one of the ``required`` columns.
+    Raises InstallationError when the file is missing, is not UTF-8, lacks one of the ``required`` columns or
+    breaks off within a row.
     """
     path = datasets_dir() / name
     try:
@@ -28,17 +30,30 @@ def read_table(name: str, required: Sequence[str]) -> list[dict[str, str]]:
             header = list(reader.fieldnames or ())
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FileFormatError(
-            explain(
-                f"cannot read the shipped table {name}", got=error, remedy="reinstall: pip install llmco2"
-            )
-        ) from error
+        raise damaged(name, error) from error
     missing = [column for column in required if column not in header]
     if missing:
-        raise FileFormatError(
-            explain(f"{path.name} lacks columns", got=", ".join(header), expected=", ".join(missing))
-        )
+        raise damaged(name, f"no column {missing[0]}")
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise damaged(name, f"a row of another length than the header at row {line}")
     return rows
+
+
+@contextlib.contextmanager
+def shipped(name: str) -> Iterator[None]:
+    """Turn what is wrong with a cell of the shipped table ``name``, read within, into InstallationError."""
+    try:
+        yield
+    except InputError as error:
+        raise damaged(name, error) from error
+
+
+def damaged(name: str, got: object) -> InstallationError:
+    """Return the error that says what is wrong with the shipped table ``name``, to raise."""
+    return InstallationError(
+        explain(f"the table {name} that ships with llmco2 is damaged", got=got, remedy=REINSTALL)
+    )
 
 
 def text(row: Row, column: str, where: str) -> str:
