@@ -22,6 +22,7 @@ _PRECISION_SUFFIXES: Final = tuple(
     (re.compile(rf"[-_.:](?:{pattern})$"), precision)
     for pattern, precision in (
         (r"fp8[-_.]block", "fp8-block"),
+        (r"fp8(?:[-_.]fp8)*[-_.](?:dynamic|static|pertensor|tensor)(?:[-_.](?:kv|w8a8|fp8))*", "fp8-channel"),
         (r"fp8(?:[-_.](?:dynamic|static|kv|pertensor|tensor|w8a8|fp8))*|w8a8[-_]fp8|fp8e4m3", "fp8"),
         (r"nvfp4(?:[-_]\w+)?|fp4", "nvfp4"),
         (r"mxfp4(?:[-_]\w+)?", "mxfp4"),

@@ -105,7 +105,16 @@ PRECISIONS: Final = (
         activation_bytes_per_element=1.0,
         compute_peaks=("fp8",),
         quantised="layers",
-        aliases=("e4m3", "float8", "fp8-e4m3", "float8-e4m3fn", "w8a8-fp8", "fp8-w8a8", "fp8-dynamic"),
+        aliases=("e4m3", "float8", "fp8-e4m3", "float8-e4m3fn", "w8a8-fp8", "fp8-w8a8"),
+        fallback="fp8-w8a16",
+    ),
+    Precision(
+        name="fp8-channel",  # "fp8" as most models mean it, for those that are published in blocks
+        weight_bytes_per_element=1.0,
+        activation_bytes_per_element=1.0,
+        compute_peaks=("fp8",),
+        quantised="layers",
+        aliases=("fp8-dynamic", "fp8-per-channel", "fp8-per-tensor"),
         fallback="fp8-w8a16",
     ),
     Precision(
@@ -216,8 +225,11 @@ def resolve_precision(name: str) -> Precision:
 def served_precision(architecture: Architecture, precision: Precision) -> Precision:
     """Return ``precision`` as this model is published in it: FP8 may carry its scales per block.
 
-    Products with a scale per block run on other, slower kernels than those with a scale per channel.
+    Products with a scale per block run on other, slower kernels than those with a scale per channel. A format
+    that names its scales (fp8-block, fp8-channel, fp8-dynamic) keeps them; the one per channel is "fp8".
     """
+    if precision.name == "fp8-channel":
+        return resolve_precision("fp8")
     in_blocks = precision.name == "fp8" and architecture.fp8_in_blocks
     return resolve_precision("fp8-block") if in_blocks else precision
 

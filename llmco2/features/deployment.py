@@ -128,7 +128,7 @@ def assemble_deployment(
     """
     asked = precision or default_precision(architecture, gpu)
     compute_peak_flops_per_s(gpu, asked)  # refuses what the GPU cannot compute, by the name that was given
-    chosen = served_precision(architecture, asked)
+    chosen = served_precision(architecture, asked) if precision else asked
     deployment = Deployment(
         architecture=architecture,
         gpu_id=gpu.gpu_id,

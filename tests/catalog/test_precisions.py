@@ -13,6 +13,7 @@ from llmco2.catalog.precisions import (
     compute_peak_flops_per_s,
     default_precision,
     resolve_precision,
+    served_precision,
     supported_precisions,
     supports,
 )
@@ -110,6 +111,8 @@ def test_a_precision_the_gpu_lacks_is_refused_with_a_remedy(gpu, precision, reme
         ("meta-llama/Llama-2-7b-hf", "A100", "fp16"),
         ("deepseek-ai/DeepSeek-V3", "H200", "fp8-block"),
         ("Qwen/Qwen3-32B-FP8", "H100", "fp8-block"),
+        ("Qwen/Qwen3-32B-FP8-dynamic", "H100", "fp8"),
+        ("RedHatAI/Qwen3-8B-FP8_static", "L40S", "fp8"),
         ("meta-llama/Llama-3.1-405B-FP8", "H100", "fp8"),
         ("deepseek-ai/DeepSeek-V3", "A100", "fp8-w8a16"),
         ("openai/gpt-oss-120b", "A100", "mxfp4"),
@@ -139,3 +142,17 @@ def test_the_default_always_runs_on_every_gpu_and_for_every_format():
 def test_the_cache_stays_at_16_bit_under_8_bit_weights():
     assert resolve_precision("fp8").kv_bytes_per_element == 2.0
     assert resolve_precision("fp32").kv_bytes_per_element == 4.0
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "served"),
+    [
+        ("Qwen/Qwen3-8B", "fp8", "fp8-block"),
+        ("Qwen/Qwen3-8B", "fp8-dynamic", "fp8"),
+        ("Qwen/Qwen3-8B", "fp8-channel", "fp8"),
+        ("meta-llama/Llama-3.1-8B", "fp8-dynamic", "fp8"),
+        ("meta-llama/Llama-3.1-8B", "fp8-block", "fp8-block"),
+    ],
+)
+def test_a_format_that_names_its_scales_keeps_them(model, asked, served):
+    assert served_precision(resolve_model(model), resolve_precision(asked)).name == served

@@ -86,6 +86,24 @@ def test_precision_decides_the_bytes_of_each_part(
     assert got == expected
 
 
+@pytest.mark.parametrize(
+    ("model", "precision", "served"),
+    [
+        ("Qwen/Qwen3-8B-FP8", "unknown", "fp8-block"),
+        ("RedHatAI/Qwen3-8B-FP8-dynamic", "unknown", "fp8"),
+        ("Qwen/Qwen3-8B", "fp8-dynamic", "fp8"),
+        ("Qwen/Qwen3-8B-FP8", "FP8_dynamic", "fp8"),
+    ],
+)
+def test_weights_with_a_scale_per_channel_are_not_taken_for_blocks(
+    model: str, precision: str, served: str
+) -> None:
+    deployment = deployed(model, precision=precision)
+    assert deployment.precision.name == served
+    per_weight = deployment_columns([deployment]).weight_bytes_per_element[0]
+    assert per_weight == (1.0 if served == "fp8" else 1.0 + 4 / 128**2)
+
+
 def test_experts_alone_are_narrow_under_mxfp4() -> None:
     columns = deployment_columns([deployed("openai/gpt-oss-20b", precision="mxfp4")])
     assert columns.expert_weight_bytes_per_element[0] == (4 + 8 / 32) / 8
