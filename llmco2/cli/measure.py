@@ -160,7 +160,7 @@ def _measure(args: argparse.Namespace, campaign: Any, rig: Any) -> int:
 def _campaign(args: argparse.Namespace) -> Any:
     from llmco2.measurement.campaign_file import Campaign, load_campaign  # noqa: PLC0415
     from llmco2.measurement.configuration import configuration_from  # noqa: PLC0415
-    from llmco2.measurement.phases import MeasurePlan  # noqa: PLC0415
+    from llmco2.measurement.plan import MeasurePlan  # noqa: PLC0415
 
     single = {name: getattr(args, name) for name in _SINGLE if getattr(args, name) is not None}
     single |= {

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from llmco2.errors import InputError, explain
 from llmco2.measurement.configuration import RunConfiguration, configuration_from
-from llmco2.measurement.phases import MeasurePlan
+from llmco2.measurement.plan import MeasurePlan
 from llmco2.measurement.strict_yaml import axis, known_keys, mapping, number, read_yaml, text
 
 MAX_CONFIGURATIONS: Final = 100_000

@@ -1,7 +1,9 @@
 """From a workload and a meter to the label of each phase.
 
 Invariant: a phase is repeated inside one window until it spans enough ticks of the energy counter, and what
-leaves here is per run: the window's joules over its repeats. The whole (prefill and decode in one window) is
+leaves here is per run: the window's joules over its repeats. No time is spent on what was seen already: a
+phase's repeats follow from the warm-up where they can, and a run that is long by itself needs fewer windows.
+The whole (prefill and decode in one window) is
 measured on its own, so that the parts can be checked against it.
 """
 
@@ -13,8 +15,17 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Final
 
-from llmco2.errors import InputError, MeasurementError, explain
+from llmco2.errors import MeasurementError, explain
+from llmco2.measurement.label_flags import label_flags
 from llmco2.measurement.meter import EnergyMeter, WindowReading
+from llmco2.measurement.plan import (
+    MAX_REPEATS,
+    MeasurePlan,
+    blocks_of,
+    least_time_s,
+    repeats_to_span,
+    span_needed_s,
+)
 from llmco2.measurement.settle import Settling
 from llmco2.measurement.workloads.workload import RequestTiming, Workload, WorkloadError
 
@@ -24,35 +35,9 @@ WHOLE: Final = "whole"
 PARTS_DISAGREE: Final = "parts_disagree"
 UNSETTLED: Final = "unsettled"
 DECODE_BY_DIFFERENCE: Final = "decode_by_difference"
-MAX_REPEATS: Final = 1_000_000
 _GROWTH: Final = 1.2  # a repeat estimate comes from one run; a window that falls short is run longer by this
 _LONGER_TRIES: Final = 4
-_ABOVE_ZERO: Final = ("blocks", "minimum_periods", "configuration_limit_s")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasurePlan:
-    """How carefully to measure; the defaults suit a counter that ticks every 20 to 100 ms."""
-
-    blocks: int = 3  # windows per phase; mean and spread are over them
-    minimum_periods: float = 50.0  # of the energy counter, in each window
-    minimum_window_s: float = 1.0
-    warm_up_limit_s: float = 60.0
-    settle_tolerance_percent: float = 2.0
-    temperature_tolerance_c: float = 1.0
-    temperature_span_s: float = 5.0
-    parts_tolerance_percent: float = 3.0
-    configuration_limit_s: float = 1800.0  # a configuration that would take longer is given up
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise InputError(explain(f"{name} is not a number", got=repr(value)))
-            if value < 0 or (value == 0 and name in _ABOVE_ZERO):
-                raise InputError(explain(f"{name} is out of range", got=value, expected="above zero"))
-        if self.blocks != int(self.blocks):
-            raise InputError(explain("blocks is not a whole number", got=self.blocks))
+_SURE_SHARE: Final = 0.2  # of the whole: a smaller difference of two times is no time of decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,16 +90,20 @@ def measure_phases(
         WorkloadError: a warm-up run shows that measuring would take longer than the plan allows.
     """
     report("warm-up", 0.0)
-    warm = _guarded(workload, meter, plan)
-    flags = [] if warm_up(warm, meter, plan) else [UNSETTLED]
+    warm = warm_up(_guarded(workload, meter, plan), meter, plan)
+    flags = [] if warm.settled else [UNSETTLED]
     phases = (
         [PREFILL, WHOLE] if output_tokens == 1 or not workload.decodes_alone else [PREFILL, DECODE, WHOLE]
     )
     runners = {PREFILL: workload.prefill, DECODE: _timed_by_nobody(workload), WHOLE: workload.whole}
     blocks: dict[str, list[Block]] = {phase: [] for phase in phases}
-    repeats = {phase: first_guess(runners[phase], meter, plan) for phase in phases}
-    for _ in range(int(plan.blocks)):  # phases alternate, so that a slow drift meets all of them alike
+    run_s = _run_times(runners, phases, warm.run_s, meter)
+    span_s = span_needed_s(_counter_period_s(meter), plan)
+    repeats = {phase: repeats_to_span(_GROWTH * span_s, run_s[phase]) for phase in phases}
+    for number in range(int(plan.blocks)):  # phases alternate, so that a slow drift meets all of them alike
         for phase in phases:
+            if number >= blocks_of(run_s[phase], span_s, plan):
+                continue
             block = measure_block(phase, runners[phase], repeats[phase], meter, plan)
             repeats[phase] = block.repeats
             blocks[phase].append(block)
@@ -134,7 +123,7 @@ def measure_phases(
         tolerance=plan.parts_tolerance_percent / 100.0,
     ):
         flags.append(PARTS_DISAGREE)
-    flags += [flag for phase in blocks.values() for block in phase for flag in block.reading.flags]
+    flags += [flag for phase in blocks.values() for flag in label_flags([b.reading for b in phase])]
     return PhaseLabels(
         prefill=prefill,
         decode=decode,
@@ -146,21 +135,13 @@ def measure_phases(
     )
 
 
-def least_time_s(run_s: float, plan: MeasurePlan) -> float:
-    """Return the least time that measuring still takes after a warm-up run of ``run_s`` seconds.
-
-    Each phase runs once to guess its repeats and once in each block; the parts and the whole take twice the
-    time of the whole.
-    """
-    return run_s * (2.0 + 2.0 * plan.blocks)
-
-
 def _guarded(workload: Workload, meter: EnergyMeter, plan: MeasurePlan) -> Runner:
     """Return the whole run, which raises once the time spent and the least still to come pass the limit.
 
     The first run under CUDA graphs compiles, so only the time that it took counts there.
     """
     began_s = meter.clock.now_s()
+    span_s = span_needed_s(_counter_period_s(meter), plan)
     compiles = bool(workload.facts.cuda_graphs)
 
     def run(repeats: int) -> tuple[RequestTiming, ...]:
@@ -169,7 +150,7 @@ def _guarded(workload: Workload, meter: EnergyMeter, plan: MeasurePlan) -> Runne
         timings = workload.whole(repeats)
         now_s = meter.clock.now_s()
         run_s = (now_s - start_s) / repeats
-        total_s = now_s - began_s + (0.0 if compiles else least_time_s(run_s, plan))
+        total_s = now_s - began_s + (0.0 if compiles else least_time_s(run_s, span_s, plan))
         if total_s > plan.configuration_limit_s:
             raise WorkloadError(
                 "too_slow",
@@ -184,18 +165,6 @@ def _guarded(workload: Workload, meter: EnergyMeter, plan: MeasurePlan) -> Runne
         return timings
 
     return run
-
-
-def repeats_to_span(span_s: float, run_s: float) -> int:
-    """Return the fewest runs of ``run_s`` seconds that last at least ``span_s``, within 1 and the maximum."""
-    if run_s <= 0:
-        return MAX_REPEATS
-    return max(1, min(MAX_REPEATS, math.ceil(span_s / run_s)))
-
-
-def span_needed_s(counter_period_s: float | None, plan: MeasurePlan) -> float:
-    """Return how long a window must be: enough counter periods, and never less than the plan's minimum."""
-    return max(plan.minimum_window_s, plan.minimum_periods * (counter_period_s or 0.0))
 
 
 def parts_disagree(prefill_j: float, decode_j: float, whole_j: float, tolerance: float) -> bool:
@@ -224,23 +193,39 @@ def _timed_by_nobody(workload: Workload) -> Runner:
     return run
 
 
-def warm_up(run: Runner, meter: EnergyMeter, plan: MeasurePlan) -> bool:
-    """Call ``run(1)`` until it settles or the limit passes; return whether it settled."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """How a warm-up ended."""
+
+    settled: bool
+    run_s: float  # of its last run
+
+
+def warm_up(run: Runner, meter: EnergyMeter, plan: MeasurePlan) -> WarmUp:
+    """Call ``run(1)`` until it settles or the limit passes.
+
+    Lazy loading, autotuning and compilation are nobody's steady state, so the first run does not count, unless
+    it is so long that they are lost in it; should they not be, its latency does not hold against the second.
+    """
     settling = Settling(
         latency_tolerance=plan.settle_tolerance_percent / 100.0,
         temperature_tolerance_c=plan.temperature_tolerance_c,
         temperature_span_s=plan.temperature_span_s,
     )
-    run(1)  # lazy loading, autotuning and compilation are nobody's steady state
-    started_s = meter.clock.now_s()
-    while not settling.settled:
+    started_s: float | None = None  # the end of the first run
+    while True:
         began_s = meter.clock.now_s()
         run(1)
         ended_s = meter.clock.now_s()
-        settling.add(at_s=ended_s, latency_s=ended_s - began_s, temperature_c=_hottest_c(meter))
-        if ended_s - started_s >= plan.warm_up_limit_s:
-            return settling.settled or settling.holds_so_far
-    return True
+        run_s = ended_s - began_s
+        if started_s is not None or run_s >= plan.temperature_span_s > 0:
+            settling.add(at_s=ended_s, latency_s=run_s, temperature_c=_hottest_c(meter))
+        if started_s is None:
+            started_s = ended_s
+        elif settling.settled:
+            return WarmUp(settled=True, run_s=run_s)
+        elif ended_s - started_s >= plan.warm_up_limit_s:
+            return WarmUp(settled=settling.holds_so_far, run_s=run_s)
 
 
 def _hottest_c(meter: EnergyMeter) -> float | None:
@@ -251,12 +236,30 @@ def _counter_period_s(meter: EnergyMeter) -> float | None:
     return max((d.counter_period_s for d in meter.devices() if d.counter_period_s is not None), default=None)
 
 
-def first_guess(run: Runner, meter: EnergyMeter, plan: MeasurePlan) -> int:
-    """Return how often to run in the first window, judged by one run."""
+def _run_times(
+    runners: dict[str, Runner], phases: Sequence[str], whole_s: float, meter: EnergyMeter
+) -> dict[str, float]:
+    """Return the seconds of one run of each phase; ``whole_s`` is known from the warm-up.
+
+    Prefill is run once; so is decode, unless whole - prefill tells its time well enough.
+    """
+    run_s = {PREFILL: time_once(runners[PREFILL], meter), WHOLE: whole_s}
+    if DECODE in phases:
+        rest_s = whole_s - run_s[PREFILL]
+        run_s[DECODE] = rest_s if rest_s >= _SURE_SHARE * whole_s else time_once(runners[DECODE], meter)
+    return run_s
+
+
+def time_once(run: Runner, meter: EnergyMeter) -> float:
+    """Return the seconds of one run."""
     began_s = meter.clock.now_s()
     run(1)
-    run_s = meter.clock.now_s() - began_s
-    return repeats_to_span(_GROWTH * span_needed_s(_counter_period_s(meter), plan), run_s)
+    return meter.clock.now_s() - began_s
+
+
+def first_guess(run: Runner, meter: EnergyMeter, plan: MeasurePlan) -> int:
+    """Return how often to run in the first window, judged by one run."""
+    return repeats_to_span(_GROWTH * span_needed_s(_counter_period_s(meter), plan), time_once(run, meter))
 
 
 def measure_block(phase: str, run: Runner, repeats: int, meter: EnergyMeter, plan: MeasurePlan) -> Block:

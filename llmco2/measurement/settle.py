@@ -1,7 +1,7 @@
 """When a warm-up may end: latency no longer drifts and the GPU no longer heats.
 
 Invariant: judged on medians of two halves of the latest runs, so that one slow run neither ends nor prolongs
-it.
+it. Runs that are long themselves need no six of them: two that last the temperature's span show as much.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ class Settling:
         self._temperature_span_s = temperature_span_s
         self._latencies_s: deque[float] = deque(maxlen=2 * _HALF)
         self._temperatures: list[tuple[float, float]] = []  # (time in s, hottest GPU in °C)
+        self._span_s = 0.0  # of all runs together
 
     def add(self, *, at_s: float, latency_s: float, temperature_c: float | None) -> None:
         """Add one run that ended at ``at_s``; without a temperature, latency alone decides."""
         self._latencies_s.append(latency_s)
+        self._span_s += latency_s
         if temperature_c is not None:
             self._temperatures.append((at_s, temperature_c))
 
     @property
     def settled(self) -> bool:
-        """Whether latency and temperature both hold still, seen over a full set of runs."""
-        return len(self._latencies_s) == 2 * _HALF and self._latency_holds() and self._temperature_holds()
+        """Whether latency and temperature both hold still, over a full set of runs or the temperature's span."""
+        return self._seen_enough() and self._latency_holds() and self._temperature_holds()
 
     @property
     def holds_so_far(self) -> bool:
@@ -43,6 +45,10 @@ class Settling:
         return (
             len(self._latencies_s) >= 2 and self._latency_holds() and self._temperature_holds(any_span=True)
         )
+
+    def _seen_enough(self) -> bool:
+        count = len(self._latencies_s)
+        return count == 2 * _HALF or (count >= 2 and self._span_s >= self._temperature_span_s > 0)
 
     def _latency_holds(self) -> bool:
         runs = list(self._latencies_s)

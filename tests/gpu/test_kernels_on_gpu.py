@@ -6,7 +6,7 @@ from llmco2.cli.main import main
 from llmco2.data.tables import read_kernels
 from llmco2.measurement.kernels.measure import measure_kernel
 from llmco2.measurement.kernels.shapes import KernelShape
-from llmco2.measurement.phases import MeasurePlan
+from llmco2.measurement.plan import MeasurePlan
 
 pytestmark = pytest.mark.gpu
 

@@ -55,7 +55,8 @@ def workload_of(configuration, clock):
 @pytest.fixture(scope="module")
 def measured(configuration):
     """Return the labels of one configuration, measured once for all claims about them."""
-    from llmco2.measurement.phases import MeasurePlan, measure_phases  # noqa: PLC0415
+    from llmco2.measurement.phases import measure_phases  # noqa: PLC0415
+    from llmco2.measurement.plan import MeasurePlan  # noqa: PLC0415
     from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
 
     with ZeusMeter(environ={"CUDA_VISIBLE_DEVICES": "0"}) as meter:

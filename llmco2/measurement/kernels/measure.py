@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from llmco2.measurement.kernels.kernel import Kernel
+from llmco2.measurement.label_flags import label_flags
 from llmco2.measurement.meter import EnergyMeter, WindowReading
 from llmco2.measurement.phases import (
     UNSETTLED,
     Block,
-    MeasurePlan,
     Report,
     first_guess,
     label,
     measure_block,
-    repeats_to_span,
     warm_up,
 )
+from llmco2.measurement.plan import MeasurePlan, repeats_to_span
 from llmco2.measurement.row import mean_per_run
 from llmco2.measurement.workloads.workload import RequestTiming
 
@@ -58,7 +58,7 @@ def measure_kernel(kernel: Kernel, meter: EnergyMeter, plan: MeasurePlan, report
         return ()
 
     report("warm-up", 0.0)
-    flags = [] if _warm_up(kernel, meter, plan) else [UNSETTLED]
+    flags = [] if _settles(kernel, meter, plan) else [UNSETTLED]
     repeats = first_guess(run, meter, plan)
     blocks: list[Block] = []
     for _ in range(int(plan.blocks)):
@@ -66,11 +66,11 @@ def measure_kernel(kernel: Kernel, meter: EnergyMeter, plan: MeasurePlan, report
         repeats = block.repeats
         blocks.append(block)
         report(WINDOW, block.energy_j)
-    flags += [flag for block in blocks for flag in block.reading.flags]
+    flags += label_flags([block.reading for block in blocks])
     return _per_launch(blocks, kernel.launches_per_cycle, tuple(dict.fromkeys(flags)))
 
 
-def _warm_up(kernel: Kernel, meter: EnergyMeter, plan: MeasurePlan) -> bool:
+def _settles(kernel: Kernel, meter: EnergyMeter, plan: MeasurePlan) -> bool:
     kernel.run(1)
     began_s = meter.clock.now_s()
     kernel.run(1)
@@ -80,7 +80,7 @@ def _warm_up(kernel: Kernel, meter: EnergyMeter, plan: MeasurePlan) -> bool:
         kernel.run(times * batch)
         return ()
 
-    return warm_up(run, meter, plan)
+    return warm_up(run, meter, plan).settled
 
 
 def _per_launch(blocks: list[Block], launches: int, flags: tuple[str, ...]) -> KernelLabel:

@@ -14,7 +14,7 @@ from llmco2.measurement.campaign import Tools, run_campaign
 from llmco2.measurement.campaign_file import Campaign
 from llmco2.measurement.configuration import RunConfiguration
 from llmco2.measurement.meter import Device, GpuEnergy, MeterWarning, Sample, WindowReading
-from llmco2.measurement.phases import MeasurePlan
+from llmco2.measurement.plan import MeasurePlan
 from llmco2.measurement.run_log import RunLog
 from llmco2.measurement.workloads.workload import WorkloadFacts
 
@@ -93,6 +93,7 @@ class FormulaMeter:
     def __init__(self, *, counter_period_s=0.02, devices=1, name="NVIDIA H100 80GB HBM3", shared=False):
         self.clock = ManualClock()
         self.spent_j = 0.0
+        self.integrated_share = 1.01
         self.temperature_c = 50.0
         self.counter_period_s = counter_period_s
         self.warnings = ()
@@ -145,7 +146,7 @@ class FormulaMeter:
                 reason=self.no_reading,
                 counter_period_s=self.counter_period_s,
                 n_ticks=math.floor((self.clock.t_s - start_s) / (self.counter_period_s or math.inf)),
-                integrated_energy_j=None if energy_j is None else 1.01 * energy_j / self._n,
+                integrated_energy_j=None if energy_j is None else self.integrated_share * energy_j / self._n,
                 sm_clock_mhz=1980.0 - index,
                 memory_clock_mhz=2619.0,
                 temperature_c=self.temperature_c + index,

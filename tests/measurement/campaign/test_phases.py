@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmco2.errors import InputError, MeasurementError
-from llmco2.measurement.phases import (
+from llmco2.measurement.phases import measure_phases, parts_disagree
+from llmco2.measurement.plan import (
     MAX_REPEATS,
     MeasurePlan,
+    blocks_of,
     least_time_s,
-    measure_phases,
-    parts_disagree,
     repeats_to_span,
     span_needed_s,
 )
@@ -215,6 +215,17 @@ def test_heating_prolongs_the_warm_up():
     assert settled_at == 15
 
 
+def test_two_runs_that_last_the_temperatures_span_show_enough():
+    settling = Settling(latency_tolerance=0.02, temperature_tolerance_c=1.0, temperature_span_s=5.0)
+    settling.add(at_s=6.0, latency_s=6.0, temperature_c=60.0)
+    assert not settling.settled
+    settling.add(at_s=12.0, latency_s=6.0, temperature_c=60.5)
+    assert settling.settled
+    settling.add(at_s=18.0, latency_s=6.3, temperature_c=60.5)
+    settling.add(at_s=24.3, latency_s=6.3, temperature_c=60.5)
+    assert not settling.settled  # four runs, and the later two are 5 % slower
+
+
 def test_one_slow_run_neither_ends_nor_prolongs_a_warm_up():
     settling = Settling(latency_tolerance=0.02, temperature_tolerance_c=1.0, temperature_span_s=0.0)
     for latency_s in (1.0, 1.0, 1.0, 1.0, 9.0, 1.0):
@@ -259,35 +270,66 @@ def test_a_plan_that_measures_nothing_is_refused(key, value):
         MeasurePlan(**{key: value})
 
 
-@pytest.mark.parametrize(("run_s", "blocks", "least_s"), [(10.0, 3, 80.0), (10.0, 1, 40.0), (0.0, 3, 0.0)])
-def test_the_least_time_is_that_of_the_runs_still_to_come(run_s, blocks, least_s):
-    """A guess for each phase and as much again a block; prefill and decode together are one whole."""
-    assert least_time_s(run_s, MeasurePlan(blocks=blocks)) == least_s
+@pytest.mark.parametrize(
+    ("run_s", "span_s", "blocks", "windows"),
+    [(3.0, 1.0, 3, 3), (3.1, 1.0, 3, 2), (3.1, 1.1, 3, 3), (100.0, 1.0, 1, 1), (0.01, 1.0, 5, 5)],
+)
+def test_a_run_that_is_long_by_itself_gets_two_windows(run_s, span_s, blocks, windows):
+    plan = MeasurePlan(blocks=blocks)
+    assert blocks_of(run_s, span_s, plan) == windows
+    # prefill and decode together are one whole, and the whole is one more, in each window
+    assert least_time_s(run_s, span_s, plan) == 2 * windows * run_s
 
 
 def test_a_configuration_that_would_take_too_long_is_given_up_after_one_run(formula_meter):
     meter = formula_meter()
-    workload = FormulaWorkload(
-        meter, drift=lambda run: 100.0
-    )  # 14 s a run, as long as 8 more of them to come
+    workload = FormulaWorkload(meter, drift=lambda run: 100.0)  # 14 s a run, and four more of them to come
     with pytest.raises(
-        WorkloadError, match="got 14 s a run, 126 s in all at least, expected at most 125 s"
+        WorkloadError, match="got 14 s a run, 70 s in all at least, expected at most 69 s"
     ) as e:
-        measure_phases(workload, meter, MeasurePlan(configuration_limit_s=125.0), output_tokens=8)
+        measure_phases(workload, meter, MeasurePlan(configuration_limit_s=69.0), output_tokens=8)
     assert e.value.kind == "too_slow"
     assert workload.runs == 1
     assert meter.windows == []
 
 
-def test_what_the_limit_lets_through_is_measured_within_it(formula_meter):
+def test_no_second_of_a_long_run_is_spent_on_what_the_warm_up_showed(formula_meter):
+    """Two runs warm up, one prefill (1 s) is timed, and two windows of prefill, decode and whole are all."""
     meter = formula_meter()
     workload = FormulaWorkload(meter, drift=lambda run: 100.0)
-    plan = MeasurePlan(
-        configuration_limit_s=141.0, warm_up_limit_s=1.0, minimum_periods=1, minimum_window_s=0.5
+    labels = measure_phases(workload, meter, MeasurePlan(configuration_limit_s=85.1), output_tokens=8)
+    assert workload.runs == 2 + 2
+    assert (labels.prefill.repeats, labels.decode.repeats, labels.whole.repeats) == (6, 2, 2)
+    assert meter.clock.t_s == pytest.approx(14 + 14 + 1 + 3 * 2.0 + 2 * (13 + 14))
+    assert labels.decode.energy_std_j is not None
+    assert labels.flags == ()
+
+
+def test_a_decode_that_drowns_in_its_prefill_is_timed_by_itself(formula_meter):
+    meter = formula_meter()
+    workload = FormulaWorkload(meter)
+    times_s = {"prefill": 2.0, "decode": 0.1, "whole": 2.05}  # the difference would be half of the truth
+    for name, seconds in times_s.items():
+        setattr(workload, name, lambda repeats, s=seconds: meter.spend(100 * s * repeats, s * repeats) or ())
+    labels = measure_phases(workload, meter, MeasurePlan(), output_tokens=8)
+    assert 36 <= labels.decode.repeats <= 39  # three windows of 1.2 s; the difference would have made it 72
+
+
+def test_windows_that_are_short_alone_and_long_together_are_no_short_label(formula_meter):
+    plan = MeasurePlan(minimum_periods=17, minimum_window_s=0.1)
+    meter = formula_meter(counter_period_s=0.1)
+    meter.warn("short_window")
+    labels = measure_phases(FormulaWorkload(meter), meter, plan, output_tokens=8)
+    for label in (labels.prefill, labels.decode, labels.whole):
+        assert all(17 <= reading.n_ticks < 50 for reading in label.readings)
+        assert sum(reading.n_ticks for reading in label.readings) >= 50
+    assert labels.flags == ()
+    meter.integrated_share = 0.9  # then counter and power are held against each other over all windows
+    assert measure_phases(FormulaWorkload(meter), meter, plan, output_tokens=8).flags == (
+        "counter_disagrees",
     )
-    labels = measure_phases(workload, meter, plan, output_tokens=8)
-    assert labels.whole.repeats == 3
-    assert meter.clock.t_s == pytest.approx(140.0)  # the least time is exact where no window needs repeats
+    few = MeasurePlan(minimum_periods=10, minimum_window_s=0.1)
+    assert measure_phases(FormulaWorkload(meter), meter, few, output_tokens=8).flags == ("short_window",)
 
 
 def test_a_first_run_that_compiles_counts_only_as_the_time_it_took(formula_meter):
@@ -295,7 +337,7 @@ def test_a_first_run_that_compiles_counts_only_as_the_time_it_took(formula_meter
         meter = formula_meter()
         workload = FormulaWorkload(meter, drift=lambda run: 100.0 if run == 0 else 1.0)
         workload.facts = WorkloadFacts(cuda_graphs=cuda_graphs)
-        plan = MeasurePlan(configuration_limit_s=100.0)
+        plan = MeasurePlan(configuration_limit_s=60.0)
         if given_up:
             with pytest.raises(WorkloadError, match="14 s a run"):
                 measure_phases(workload, meter, plan, output_tokens=8)

@@ -13,7 +13,7 @@ from llmco2.measurement.kernels.recipes import OperandMaker, recipe_of
 from llmco2.measurement.kernels.shapes import FIELDS_OF_KIND, KernelShape
 from llmco2.measurement.kernels.torch_kernel import ROTATION, TorchKernel
 from llmco2.measurement.kernels.work import work_of
-from llmco2.measurement.phases import MeasurePlan
+from llmco2.measurement.plan import MeasurePlan
 from llmco2.measurement.simulated import SimulatedGpu
 from llmco2.measurement.workloads.workload import WorkloadError
 from llmco2.measurement.zeus_meter import ZeusMeter
