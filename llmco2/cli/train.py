@@ -1,12 +1,88 @@
-"""``llmco2 train fit|validate|test|predict``: hand the arguments to the training command line untouched."""
+"""``llmco2 train fit|validate|test|predict``: hand the arguments to the training command line untouched.
+
+Invariant: what the subcommands and shipped configurations are is said at once; the options are the training command
+line's own to list, which takes the seconds that torch needs to load.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from llmco2.errors import UnknownNameError
+from llmco2.resources import configs_dir
+
+_HELP_OPTIONS: Final = ("-h", "--help")
+_WIDTH: Final = 80
+_HEAD: Final = """Train a predictor of your own on measured runs, and judge it.
+
+  fit        train; writes a checkpoint for llmco2 predict --checkpoint
+  validate   error on the runs that fit watches while it trains
+  test       error on the runs that fit never sees
+  predict    write predicted beside measured, one row a run, to predictions.csv
+
+Without --config, default is read; without --data.runs, the small simulated set
+that ships. A later --config or option changes only what it names. Files go to
+logs/. Configurations that ship:
+
+"""
+_EXAMPLE: Final = """
+example:
+  llmco2 train fit --data.runs=runs.parquet --config formula
+
+llmco2 train fit --help lists every option; it and the rest take the seconds
+that torch needs to load.
+"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the training command line on ``argv`` and return its exit code."""
-    from llmco2.training import cli  # noqa: PLC0415 - loads torch and lightning, seconds
+    from llmco2.training import cli  # noqa: PLC0415 - for this command alone
 
+    if not argv:
+        sys.stderr.write(head())
+        return cli.EXIT_INPUT
+    if argv[0] in _HELP_OPTIONS:
+        sys.stdout.write(head() + "\n")
+        sys.stdout.flush()  # seconds before the rest
+    elif not argv[0].startswith("-") and argv[0] not in cli.SUBCOMMANDS:
+        raise UnknownNameError(
+            "subcommand of llmco2 train",
+            argv[0],
+            cli.SUBCOMMANDS,
+            remedy=f"there are {', '.join(cli.SUBCOMMANDS)}",
+        )
     return int(cli.main(list(argv)) or 0)
+
+
+def head() -> str:
+    """Return what the subcommands do, which configurations ship, and an example."""
+    return _HEAD + "".join(_config_lines()) + _EXAMPLE
+
+
+def _config_lines() -> Iterator[str]:
+    """Yield a line for each shipped configuration: its name and the first sentence of its first comment."""
+    paths = sorted(configs_dir().glob("*.yaml"))
+    column = 4 + max((len(path.stem) for path in paths), default=0)
+    for path in paths:
+        yield (
+            textwrap.fill(
+                _first_sentence(path),
+                width=_WIDTH,
+                initial_indent=f"  {path.stem:{column - 2}}",
+                subsequent_indent=" " * column,
+            )
+            + "\n"
+        )
+
+
+def _first_sentence(path: Path) -> str:
+    comment: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.removeprefix("#").strip())
+    return " ".join(comment).partition(". ")[0].rstrip(".")

@@ -141,6 +141,7 @@ def test_train_hands_its_arguments_on_untouched(llmco2: Run, monkeypatch: pytest
     seen: list[list[str]] = []
     training, cli = ModuleType("llmco2.training"), ModuleType("llmco2.training.cli")
     cli.main = seen.append  # type: ignore[attr-defined]
+    cli.SUBCOMMANDS = ("fit",)  # type: ignore[attr-defined]
     training.cli = cli  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "llmco2.training", training)
     monkeypatch.setitem(sys.modules, "llmco2.training.cli", cli)
