@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -68,9 +71,38 @@ def test_the_command_line_itself_loads_nothing_heavy() -> None:
 
 
 def test_the_package_names_its_front_door_and_nothing_else() -> None:
-    assert dir(llmco2) == ["__version__", "predict", "predict_frame"]
+    assert dir(llmco2) == [
+        "Footprint",
+        "InputError",
+        "LLMCO2Error",
+        "__version__",
+        "predict",
+        "predict_frame",
+    ]
+    assert all(getattr(llmco2, name).__doc__ for name in dir(llmco2))
     with pytest.raises(AttributeError, match="has no attribute 'predicts'"):
         llmco2.predicts  # noqa: B018
+
+
+def test_what_the_package_says_of_a_footprint_holds() -> None:
+    footprint = llmco2.predict(model="Qwen/Qwen3-8B", gpu="H100-SXM5-80GB", engine="vllm", batch_size=8)
+    assert isinstance(footprint, llmco2.Footprint)
+    assert pickle.loads(pickle.dumps(footprint)) == footprint  # noqa: S301 - our own bytes
+    assert {footprint: 1}[footprint] == 1
+    for expression in re.findall(r"^    (footprint\.[\w.]+)", llmco2.__doc__ or "", flags=re.MULTILINE):
+        assert attrgetter(expression.removeprefix("footprint."))(footprint) is not None
+    with pytest.raises(llmco2.InputError, match="zone is not a name: got 3, expected text"):
+        llmco2.predict(model="Qwen/Qwen3-8B", gpu="H100-SXM5-80GB", zone=3)  # type: ignore[arg-type]
+
+
+def test_threads_answer_as_one_does() -> None:
+    def energy_j(batch_size: int) -> float:
+        return llmco2.predict(
+            model="Qwen/Qwen3-8B", gpu="H100-SXM5-80GB", batch_size=batch_size
+        ).total.energy_j
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(energy_j, range(1, 33))) == list(map(energy_j, range(1, 33)))
 
 
 def tracked_files() -> list[Path]:

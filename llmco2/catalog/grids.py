@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from llmco2.catalog import tables
-from llmco2.errors import UnknownNameError
+from llmco2.errors import InputError, UnknownNameError, explain
 from llmco2.units import GRAMS_PER_KILOGRAM
 
 WORLD_ZONE_ID: Final = "WOR"
@@ -234,8 +234,10 @@ def resolve_zone(name: str) -> GridZone:
 
     Taken: ISO codes ("FRA", "FR"), country names ("France"), "world", cloud regions with or without their
     provider ("aws:eu-west-3", "eu-west-3", "azure:francecentral"), all without regard to case. Raise
-    UnknownNameError, with the nearest names, for anything else.
+    UnknownNameError, with the nearest names, for any other name, and InputError for what is no text.
     """
+    if not isinstance(name, str):
+        raise InputError(explain("zone is not a name", got=repr(name), expected="text"))
     index = _index()
     zone_id = index.id_by_name.get(_key(name))
     if zone_id is None:
