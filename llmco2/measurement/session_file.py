@@ -148,8 +148,16 @@ def read_session(path: Path) -> Session:
     """Read a session file; ``FileFormatError`` names the line of any damage but a torn last one."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileFormatError(explain("the session cannot be read", got=f"{path}: {error}")) from error
+    except OSError as error:
+        raise FileFormatError(
+            explain(f"cannot read the recording {path}", got=error.strerror or error)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise FileFormatError(
+            explain(
+                f"{path} is no recording", got="bytes that are no UTF-8 text", expected="a file of --record"
+            )
+        ) from error
     lines = text.split("\n")
     torn = lines.pop()  # what follows the last newline: nothing, or a line whose writing was cut off
     header = _header(path, lines[0] if lines else torn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from textual.widgets import ContentSwitcher, Input
 
 from llmco2_tui.glyphs import filter_for
@@ -29,6 +30,18 @@ async def test_letters_are_letters_inside_the_form(desk: Desk) -> None:
         assert app.is_running
         await pilot.press("escape", "1")
         assert app.query_one(ContentSwitcher).current == "live"
+
+
+@pytest.mark.parametrize("keys", [(), ("3",), ("question_mark",), ("z",)])
+async def test_ctrl_c_ends_it_wherever_the_cursor_is(desk: Desk, keys: tuple[str, ...]) -> None:
+    app = desk.app(request=REQUEST)
+    async with app.run_test(size=SIZE) as pilot:
+        await desk.pass_s(pilot, 1)
+        await pilot.press(*keys)
+        await pilot.press("ctrl+c")
+        await pilot.pause()
+        assert not app.is_running
+    assert app.return_code == 0
 
 
 async def test_exports_hold_what_the_screen_shows(desk: Desk, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ BINDINGS: Final[tuple[Binding, ...]] = (
     Binding("escape", "leave", "Back"),
     Binding("question_mark", "help", "Help", key_display="?"),
     Binding("q", "quit", "Quit"),
+    # In a terminal Ctrl+C ends a program, wherever the cursor is; textual's own meaning is to copy.
+    Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
 )
 
 

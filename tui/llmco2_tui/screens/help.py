@@ -27,7 +27,7 @@ KEYS: Final = (
     ("r s p", "without a GPU: try again, simulate, play the recording"),
     ("d", "light or dark"),
     ("Ctrl+P", "command palette"),
-    ("q", "quit"),
+    ("q", "quit; Ctrl+C does so from anywhere"),
 )
 GLOSSARY: Final = (
     ("since start", "joules since the screen began to look (or since 0 was pressed), from the GPU's own "

@@ -12,7 +12,7 @@ def grid_line(view: GridView) -> Line:
     zone = view.zone
     stale: Line = [(f" STALE: {view.age_text} ", "notice")] if view.stale else [(f" {view.age_text}", "good")]
     assumed = " (assumed; z chooses)" if view.assumed else ""
-    year = f" {zone.date}," if zone.date else ""
+    year = f" {zone.date}," if view.age_years is not None else ""  # without a year, the source says the rest
     return [
         ("grid ", "muted"),
         (f"{zone.zone_id} {zone.name}{assumed} ", "strong"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
+
 from llmco2.report.quantities import energy_text, mass_text, watt_hours_text
 from llmco2_tui.ledger import Totals
 from llmco2_tui.views import TotalsView
@@ -9,8 +11,8 @@ from llmco2_tui.widgets.lines import Line, Lines
 from llmco2_tui.widgets.wording import NOTHING, clock_time, watts
 
 
-def total_lines(view: TotalsView) -> list[Line]:
-    """Return what all cost, and how much of it was idling."""
+def total_lines(view: TotalsView, width: int) -> list[Line]:
+    """Return what all cost, and how much of it was idling; the limit goes where ``width`` has no room for it."""
     totals = view.totals
     limit = f" of {watts(totals.power_limit_w)}" if totals.power_limit_w is not None else ""
     energy = NOTHING if totals.energy_j is None else energy_text(totals.energy_j)
@@ -18,10 +20,12 @@ def total_lines(view: TotalsView) -> list[Line]:
     grams = NOTHING if view.operational_g is None else mass_text(view.operational_g)
     embodied = "" if view.embodied_g is None else f" + {mass_text(view.embodied_g)} embodied"
     mark = "∫" if totals.integrated else ""
+    limit_piece = (limit, "muted")
     first: Line = [
         ("Σ ", "strong"),
         (f"{watts(totals.power_w)} W", "strong"),
-        (limit + (f" ({totals.n_lost} lost)" if totals.n_lost else ""), "muted"),
+        limit_piece,
+        (f" ({totals.n_lost} lost)" if totals.n_lost else "", "muted"),
         ("  since start ", "muted"),
         (f"{mark}{energy}", "strong"),
         (hours, ""),
@@ -29,6 +33,8 @@ def total_lines(view: TotalsView) -> list[Line]:
         (f"{grams} CO2e", "strong"),
         (embodied, "muted"),
     ]
+    if sum(cell_len(text) for text, _ in first) > width:
+        first = [piece for piece in first if piece is not limit_piece]
     return [first, _idle_line(totals)]
 
 
@@ -50,4 +56,4 @@ class TotalsPanel(Lines):
 
     def show(self, view: TotalsView) -> None:
         """Show the sums."""
-        self.show_lines(total_lines(view))
+        self.show_lines(total_lines(view, self.size.width))
