@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from llmco2.catalog import hf_hybrids, tables
+from llmco2.catalog import hf_hybrids, hf_mixed, tables
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.hf_decoders import read_decoder
 from llmco2.catalog.hf_keys import Config
@@ -34,6 +34,11 @@ _HYBRID_READERS: Final[Mapping[str, Callable[[Config, str], Architecture]]] = Ma
         "qwen3_next": hf_hybrids.read_qwen3_next,
         "qwen3_5_text": hf_hybrids.read_qwen3_next,
         "qwen3_5_moe_text": hf_hybrids.read_qwen3_next,
+        "granitemoehybrid": hf_mixed.read_granite_hybrid,
+        "falcon_h1": hf_mixed.read_falcon_h1,
+        "lfm2": hf_mixed.read_lfm2,
+        "lfm2_moe": hf_mixed.read_lfm2,
+        "kimi_linear": hf_mixed.read_kimi_linear,
     }
 )
 # Marks of mechanisms that a reader must know: an unknown model type with one is refused, not guessed at.

@@ -6,18 +6,22 @@ from typing import Any, Final
 
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.hf_keys import Config
+from llmco2.catalog.hf_spellings import in_known_keys
 from llmco2.catalog.hf_traits import Traits
 from llmco2.errors import FileFormatError, explain
 
 _EXPERT_COUNT_KEYS: Final = ("n_routed_experts", "num_experts", "num_local_experts")
 _WINDOWED_LAYER_KINDS: Final = frozenset({"sliding_attention", "chunked_attention"})
+# Types whose files may leave the width of the feed-forward block to the class: four times the hidden width.
+_FOURFOLD_MLP_TYPES: Final = frozenset(
+    {"gpt2", "gptj", "bloom", "falcon", "mpt", "gpt_neo", "gpt_bigcode", "codegen"}
+)
 Fields = dict[str, Any]
 
 
 def read_decoder(config: Config, model_type: str, traits: Traits, model_id: str) -> Architecture:
     """Return the architecture of a decoder whose every layer is attention followed by an MLP or experts."""
-    if model_type == "dbrx":
-        config = _flat_dbrx(config)
+    config = in_known_keys(config, model_type)
     shape = common_fields(config, traits, model_id)
     n_layers = config.whole("num_hidden_layers", "n_layer", "num_layers", "n_layers")
     shape |= attention_fields(config, model_type, n_layers)
@@ -107,7 +111,7 @@ def mlp_fields(config: Config, model_type: str, traits: Traits, n_layers: int) -
     hidden = config.whole("hidden_size", "n_embd", "d_model")
     ffn_keys = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "ff_intermediate_size")
     ffn = config.optional_whole(0, *ffn_keys)
-    if model_type in {"gpt2", "gptj", "bloom", "falcon", "mpt"}:
+    if model_type in _FOURFOLD_MLP_TYPES:
         ffn = ffn or config.optional_whole(4, "expansion_ratio") * hidden
     n_experts = config.optional_whole(0, *_EXPERT_COUNT_KEYS)
     n_moe = sum(_is_moe_layer(config, layer) for layer in range(n_layers)) if n_experts else 0
@@ -156,21 +160,6 @@ def _falcon_kv_heads(config: Config, n_heads: int) -> int:
     return 1 if config.flag("multi_query", default=True) else n_heads
 
 
-def _flat_dbrx(config: Config) -> Config:
-    attention, experts = config.sub("attn_config"), config.sub("ffn_config")
-    return Config(
-        values={
-            **config.values,
-            "num_key_value_heads": attention.whole("kv_n_heads"),
-            "intermediate_size": experts.whole("ffn_hidden_size"),
-            "num_experts": experts.whole("moe_num_experts"),
-            "num_experts_per_tok": experts.whole("moe_top_k"),
-        },
-        defaults=config.defaults,
-        where=config.where,
-    )
-
-
 def _decides(trait: bool | str, config: Config) -> bool:
     return config.flag(trait, default=False) if isinstance(trait, str) else trait
 
@@ -197,6 +186,8 @@ def _other_params(arch: Architecture, config: Config, model_type: str, traits: T
     if model_type == "gpt_oss":  # attention sinks, router bias, expert biases
         experts = arch.n_experts * (1 + 2 * arch.expert_ffn_dim + arch.hidden_dim)
         total += n_layers * (arch.n_heads + experts)
+    if model_type == "apertus":  # two learned scalars of each activation function
+        total += 2 * n_layers
     if config.get("index_n_heads"):
         total += n_layers * _indexer_params(arch, config)
     return total
@@ -223,7 +214,9 @@ def _qk_norms(arch: Architecture, config: Config, traits: Traits, model_type: st
     if arch.is_mla:  # norms of the two latent vectors
         return arch.q_lora_rank + arch.kv_lora_rank
     width = (arch.n_heads + arch.n_kv_heads) * arch.head_dim
-    if traits.qk_norm == "head" or (model_type == "glm4_moe" and config.flag("use_qk_norm", default=False)):
+    if traits.qk_norm == "head" or (
+        model_type in {"glm4_moe", "bailing_moe_v2"} and config.flag("use_qk_norm", default=False)
+    ):
         return 2 * arch.head_dim
     if traits.qk_norm == "affine":
         return 2 * width

@@ -45,7 +45,7 @@ def read_mamba2(config: Config, model_id: str) -> Architecture:
     """Return a pure Mamba-2 decoder: one norm and one mixer a layer, no MLP."""
     shape = common_fields(config, _MAMBA2, model_id)
     n_layers = config.whole("num_hidden_layers", "n_layer")
-    recurrent, other_per_layer = _mamba2(
+    recurrent, other_per_layer = mamba2_fields(
         config, n_heads=config.whole("num_heads"), head_dim=config.whole("head_dim"), state_key="state_size"
     )
     hidden = shape["hidden_dim"]
@@ -58,7 +58,7 @@ def read_nemotron_h(config: Config, model_id: str) -> Architecture:
     kinds = _nemotron_layers(config)
     shape = common_fields(config, _NEMOTRON, model_id)
     shape |= attention_fields(config, "nemotron_h", kinds.count("attention"))
-    recurrent, other_per_mixer = _mamba2(
+    recurrent, other_per_mixer = mamba2_fields(
         config,
         n_heads=config.whole("mamba_num_heads"),
         head_dim=config.whole("mamba_head_dim"),
@@ -196,7 +196,7 @@ def _mamba1(config: Config, state_key: str, conv_key: str, rank_key: str) -> tup
     return fields, inner * (state + 3)  # decay rates; skip, step bias, convolution bias
 
 
-def _mamba2(config: Config, *, n_heads: int, head_dim: int, state_key: str) -> tuple[Fields, int]:
+def mamba2_fields(config: Config, *, n_heads: int, head_dim: int, state_key: str) -> tuple[Fields, int]:
     """Return recurrent fields and vector elements per layer of Mamba-2 (arXiv 2405.21060, section 7)."""
     state, groups = config.whole(state_key), config.whole("n_groups")
     inner = n_heads * head_dim

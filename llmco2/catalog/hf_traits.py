@@ -53,6 +53,9 @@ _GEMMA3: Final = Traits(
     family="gemma", norms_per_layer=4, qk_norm="head", tied=True, defaults=_GEMMA3_DEFAULTS
 )
 _LATENT: Final = Traits(family="deepseek", router_bias=True)
+_HUNYUAN: Final = Traits(
+    family="hunyuan", qkv_bias="attention_bias", out_bias="attention_bias", qk_norm="head"
+)
 _GLM: Final = Traits(family="glm", qkv_bias="attention_bias")
 
 TRAITS: Final[Mapping[str, Traits]] = MappingProxyType(
@@ -67,6 +70,7 @@ TRAITS: Final[Mapping[str, Traits]] = MappingProxyType(
         "llama4_text": Traits(family="llama"),
         "mistral": Traits(family="mistral", defaults={"num_key_value_heads": 8}),
         "ministral": Traits(family="mistral"),
+        "ministral3": Traits(family="mistral", defaults={"head_dim": 128}),
         "mixtral": Traits(family="mistral"),
         "internlm2": Traits(family="internlm"),
         "internlm3": Traits(family="internlm"),
@@ -121,6 +125,33 @@ TRAITS: Final[Mapping[str, Traits]] = MappingProxyType(
             mlp_bias=True,
             gated_mlp=False,
             defaults={"attention_bias": True},
+        ),
+        "gpt_neo": Traits(
+            family="gpt-neo",
+            norm_vectors=2,
+            out_bias=True,
+            mlp_bias=True,
+            gated_mlp=False,
+            tied=True,
+            learned_positions_extra=0,
+        ),
+        "gpt_bigcode": Traits(
+            family="starcoder",
+            norm_vectors=2,
+            qkv_bias=True,
+            out_bias=True,
+            mlp_bias=True,
+            gated_mlp=False,
+            tied=True,
+            learned_positions_extra=0,
+        ),
+        "codegen": Traits(
+            family="codegen",
+            norm_vectors=2,
+            norms_per_layer=1,
+            mlp_bias=True,
+            lm_head_bias=True,
+            gated_mlp=False,
         ),
         "gptj": Traits(
             family="gptj",
@@ -186,13 +217,46 @@ TRAITS: Final[Mapping[str, Traits]] = MappingProxyType(
         "nemotron": Traits(family="nemotron", norm_vectors=2, gated_mlp=False),
         "dbrx": Traits(family="dbrx"),
         "glm": _GLM,
+        "chatglm": Traits(family="glm", qkv_bias="add_qkv_bias"),
+        "glm4_moe_lite": Traits(family="glm", router_bias=True),
         "glm4": Traits(family="glm", qkv_bias="attention_bias", norms_per_layer=4),
         "glm4_moe": Traits(family="glm", qkv_bias="attention_bias", router_bias=True),
+        "exaone": Traits(family="exaone"),
+        "exaone_moe": Traits(family="exaone", qk_norm="head", router_bias=True),
         "exaone4": Traits(family="exaone", qk_norm="head"),
         "smollm3": Traits(family="smollm", tied=True),
         "ernie4_5": Traits(family="ernie", tied=True),
+        "ernie4_5_moe": Traits(family="ernie", tied=True, router_bias=True),
+        "minicpm": Traits(family="minicpm", tied=True),
+        "minicpm3": Traits(family="minicpm", tied=True),
+        "hunyuan_v1_dense": _HUNYUAN,
+        "hunyuan_v1_moe": _HUNYUAN,
+        "bailing_moe": Traits(family="ling"),
+        "bailing_moe_v2": Traits(family="ling", router_bias=True),
+        "dots1": Traits(
+            family="dots",
+            qkv_bias="attention_bias",
+            out_bias="attention_bias",
+            qk_norm="head",
+            router_bias=True,
+        ),
+        "apertus": Traits(
+            family="apertus",
+            qkv_bias="attention_bias",
+            out_bias="attention_bias",
+            qk_norm="head",
+            gated_mlp=False,
+        ),
+        "arcee": Traits(
+            family="arcee",
+            qkv_bias="attention_bias",
+            out_bias="attention_bias",
+            mlp_bias="mlp_bias",
+            gated_mlp=False,
+        ),
         "seed_oss": Traits(family="seed", qkv_bias="attention_bias", out_bias="attention_out_bias"),
         "chameleon": Traits(family="chameleon", qk_norm="affine"),
+        "deepseek": Traits(family="deepseek"),
         "deepseek_v2": Traits(family="deepseek"),
         "deepseek_v3": _LATENT,
         "deepseek_v32": _LATENT,

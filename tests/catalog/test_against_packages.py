@@ -185,6 +185,38 @@ _JAMBA = {
     "mamba_dt_rank": 4,
     "use_mamba_kernels": False,
 }
+_MAMBA2 = {
+    "mamba_n_heads": 8,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 4,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_d_head": 16,
+}
+_GRANITE_HYBRID = _MAMBA2 | {
+    "shared_intermediate_size": 48,
+    "layer_types": ["mamba", "mamba", "attention"] * 2,
+}
+_SHORT_CONVOLUTIONS = {
+    "layer_types": ["conv", "conv", "full_attention"] * 2,
+    "conv_L_cache": 3,
+    "block_multiple_of": 16,
+}
+_KIMI = {
+    "layer_types": ["linear_attention", "linear_attention", "full_attention"] * 2,
+    "linear_num_heads": 4,
+    "linear_head_dim": 8,
+    "first_k_dense_replace": 1,
+    "mlp_layer_types": ["dense", *["sparse"] * 5],
+}
+_ERNIE = {
+    "moe_num_experts": 4,
+    "moe_k": 2,
+    "moe_num_shared_experts": 2,
+    "moe_layer_start_index": 1,
+    "moe_intermediate_size": 32,
+}
+_ROUTED = {"n_shared_experts": 2, "first_k_dense_replace": 1}
 TINY = [
     _tiny("llama"),
     _tiny("llama", attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
@@ -220,6 +252,32 @@ TINY = [
     _tiny("deepseek_v3", moe=True, **_LATENT),
     _tiny("gpt_oss", moe=True, moe_intermediate_size=96, sliding_window=8),
     _tiny("jamba", moe=True, **_JAMBA),
+    _tiny("arcee", mlp_bias=True),
+    _tiny("apertus"),
+    _tiny("ministral3"),
+    _tiny("hunyuan_v1_dense"),
+    _tiny(
+        "hunyuan_v1_moe", moe=True, moe_intermediate_size=None, moe_topk=[2] * 6, num_shared_expert=[1] * 6
+    ),
+    _tiny("ernie4_5_moe", **_ERNIE),
+    _tiny("dots1", moe=True, **_ROUTED, use_sliding_window=False),
+    _tiny("exaone_moe", moe=True, num_shared_experts=1, first_k_dense_replace=1, sliding_window=8),
+    _tiny("minicpm3", **_LATENT),
+    _tiny("glm4_moe_lite", moe=True, **_LATENT, head_dim=4, mlp_layer_types=["dense"] * 2 + ["sparse"] * 4),
+    _tiny("granitemoehybrid", **_GRANITE_HYBRID, num_local_experts=0),
+    _tiny("granitemoehybrid", moe=True, **_GRANITE_HYBRID),
+    _tiny("falcon_h1", **_MAMBA2, mamba_d_ssm=128),
+    _tiny("falcon_h1", **_MAMBA2, mamba_d_ssm=96, mamba_rms_norm=True)
+    | {"mamba_d_head": 12, "tie_word_embeddings": True},
+    _tiny("lfm2", **_SHORT_CONVOLUTIONS, tie_word_embeddings=True, num_key_value_heads=4),
+    _tiny("lfm2_moe", moe=True, **_SHORT_CONVOLUTIONS, num_dense_layers=2, tie_word_embeddings=True),
+    _tiny("kimi_linear", moe=True, **_LATENT | _KIMI | {"q_lora_rank": None, "pad_token_id": 0}),
+    {"model_type": "gpt_neo", "hidden_size": 64, "num_layers": 4, "num_heads": 4, "vocab_size": 128}
+    | {"attention_types": [[["global", "local"], 2]], "max_position_embeddings": 32, "window_size": 8},
+    {"model_type": "gpt_bigcode", "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 32}
+    | {"vocab_size": 128},
+    {"model_type": "codegen", "n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 128, "rotary_dim": 8}
+    | {"n_positions": 32},
     {"model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 32, "vocab_size": 128},
     {"model_type": "gptj", "n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 128, "rotary_dim": 8},
     {"model_type": "bloom", "hidden_size": 64, "n_layer": 3, "n_head": 4, "vocab_size": 128},
@@ -248,7 +306,11 @@ def test_counts_against_the_transformers_classes(config):
     with torch.device("meta"):
         network = transformers.AutoModelForCausalLM.from_config(hf_config)
     counted = sum(parameter.numel() for parameter in network.parameters())
-    counted += sum(buffer.numel() for name, buffer in network.named_buffers() if "e_score" in name)
+    counted += sum(
+        buffer.numel()
+        for name, buffer in network.named_buffers()
+        if "e_score" in name or "expert_bias" in name
+    )
     assert parameter_count(architecture_from_hf_config(config, model_id="tiny")) == counted
 
 

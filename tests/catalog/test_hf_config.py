@@ -161,6 +161,101 @@ def test_the_dtype_decides_where_nothing_is_quantised(dtype, precision):
     assert architecture_from_hf_config(newer, model_id="x").checkpoint_precision == precision
 
 
+# Published totals of types that transformers itself does not carry, or that have keys of their own.
+CHATGLM3 = {
+    "model_type": "chatglm",
+    "hidden_size": 4096,
+    "num_layers": 28,
+    "num_attention_heads": 32,
+    "multi_query_attention": True,
+    "multi_query_group_num": 2,
+    "kv_channels": 128,
+    "ffn_hidden_size": 13696,
+    "padded_vocab_size": 65024,
+    "add_qkv_bias": True,
+}
+DEEPSEEK_MOE = LLAMA | {
+    "model_type": "deepseek",
+    "hidden_size": 2048,
+    "intermediate_size": 10944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "vocab_size": 102400,
+    "n_routed_experts": 64,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 6,
+    "moe_intermediate_size": 1408,
+    "first_k_dense_replace": 1,
+    "moe_layer_freq": 1,
+}
+LING_MINI = LLAMA | {
+    "model_type": "bailing_moe_v2",
+    "hidden_size": 2048,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 20,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 157184,
+    "num_experts": 256,
+    "num_experts_per_tok": 8,
+    "num_shared_experts": 1,
+    "moe_intermediate_size": 512,
+    "first_k_dense_replace": 1,
+    "use_qk_norm": True,
+}
+MINICPM = LLAMA | {
+    "model_type": "minicpm",
+    "hidden_size": 2304,
+    "intermediate_size": 5760,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 36,
+    "num_key_value_heads": 36,
+    "vocab_size": 122753,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [
+        (CHATGLM3, 6_243_584_000),
+        (DEEPSEEK_MOE, 16_375_728_128),
+        (LING_MINI, 16_255_643_392),
+        (MINICPM, 2_724_880_896),
+    ],
+    ids=["chatglm3", "deepseek-moe", "ling-mini", "minicpm"],
+)
+def test_types_with_code_of_their_own_have_their_published_parameters(config, published):
+    assert parameter_count(architecture_from_hf_config(config, model_id="x")) == published
+
+
+def test_a_falcon_h1_layer_is_attention_beside_mamba_and_an_lfm2_layer_may_only_convolve():
+    falcon = load_models()["tiiuae/Falcon-H1-0.5B-Instruct"]
+    assert falcon.n_attention_layers == falcon.n_recurrent_layers == falcon.n_dense_mlp_layers == 36
+    lfm = load_models()["LiquidAI/LFM2-1.2B"]
+    assert (lfm.n_attention_layers, lfm.n_recurrent_layers, lfm.n_dense_mlp_layers) == (6, 10, 16)
+    assert (lfm.recurrent_state_elements, lfm.ffn_dim) == (3 * 2048, 8192)  # two thirds of 12,288
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model_type": "gpt_neo", "attention_types": [["global", "local"]]},
+            "attention_types is unreadable",
+        ),
+        ({"model_type": "lfm2", "full_attn_idxs": [2], "block_ffn_dim_multiplier": "wide"}, "is no factor"),
+        ({"model_type": "lfm2", "layer_types": ["conv"]}, "layer_types does not name the layers"),
+        ({"model_type": "granitemoehybrid", "layer_types": None}, "layer_types does not name the layers"),
+    ],
+)
+def test_a_hybrid_that_does_not_say_its_layers_is_refused_in_one_line(changes, message):
+    with pytest.raises(FileFormatError, match=message) as caught:
+        architecture_from_hf_config(LLAMA | changes, model_id="x")
+    assert "\n" not in str(caught.value)
+
+
 def test_an_unknown_llama_like_type_is_read_with_low_confidence():
     model = architecture_from_hf_config(
         LLAMA | {"model_type": "brandnew", "architectures": ["BrandNewForCausalLM"]}, model_id="x"

@@ -129,7 +129,8 @@ def test_every_row_is_a_complete_decoder_with_a_source():
         mixers = model.n_attention_layers + model.n_recurrent_layers
         blocks = model.n_dense_mlp_layers + model.n_moe_layers
         assert mixers > 0, model.model_id
-        assert blocks in {0, mixers} or model.family == "nemotron", model.model_id
+        side_by_side = model.n_attention_layers == model.n_recurrent_layers == blocks
+        assert blocks in {0, mixers} or side_by_side or "Nemotron" in model.model_id, model.model_id
         assert resolve_precision(model.checkpoint_precision).name == model.checkpoint_precision
         assert model.family, model.model_id
         assert model.source, model.model_id
