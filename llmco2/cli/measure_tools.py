@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +24,10 @@ from llmco2.measurement.meter import EnergyMeter
 from llmco2.measurement.workloads.workload import Workload
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from llmco2.measurement.simulated import SimulatedNvml
+    from llmco2.measurement.workloads.kept_model import KeptModel
     from llmco2.measurement.workloads.parallel import CommandChannel
 
 DEFAULT_SIMULATED_GPU: Final = "H100-SXM5-80GB"
@@ -51,17 +54,21 @@ def real_rig(
 ) -> Rig:
     """Return tools for the GPUs of this machine; ``channel`` leads to the other processes of ``torchrun``."""
     from llmco2.measurement.workloads.attention_support import supported_attention  # noqa: PLC0415
+    from llmco2.measurement.workloads.kept_model import KeptModel  # noqa: PLC0415
 
+    models, context = KeptModel(), ExitStack()
+    context.callback(models.drop)
     tools = Tools(
         open_meter=lambda gpus: real_meter(gpus, allow_shared=allow_shared, own_pids=own_pids),
-        make_workload=lambda configuration, meter: _real_workload(configuration, meter, channel),
+        make_workload=lambda configuration, meter: _real_workload(configuration, meter, channel, models),
         gpu_name=catalog_name,
         idle_power_w=rest_power_w,
         check_memory=check_memory,
         scores=_scores_of(campaign),
+        run_s=_run_s,
         supported_attention=supported_attention,
     )
-    return Rig(tools=tools, context=nullcontext())
+    return Rig(tools=tools, context=context)
 
 
 def simulated_rig(campaign: Campaign, *, gpu: str, allow_shared: bool) -> Rig:
@@ -77,6 +84,7 @@ def simulated_rig(campaign: Campaign, *, gpu: str, allow_shared: bool) -> Rig:
         idle_power_w=rest_power_w,
         check_memory=check_memory,
         scores=_scores_of(campaign),
+        run_s=_run_s,
     )
     return Rig(tools=tools, context=rig)
 
@@ -197,8 +205,10 @@ def _enough(meter: EnergyMeter, gpus: int) -> EnergyMeter:
 
 
 def _real_workload(
-    configuration: RunConfiguration, meter: EnergyMeter, channel: CommandChannel | None
+    configuration: RunConfiguration, meter: EnergyMeter, channel: CommandChannel | None, models: KeptModel
 ) -> Workload:
+    if configuration.workload == SERVER or configuration.tensor_parallel > 1:
+        models.drop()
     if configuration.workload == SERVER:
         from llmco2.measurement.workloads.server_workload import ServerWorkload  # noqa: PLC0415
 
@@ -209,7 +219,7 @@ def _real_workload(
     require_world(configuration)
     if configuration.tensor_parallel > 1 and channel is not None:
         return ParallelWorkload(configuration, channel=channel, clock=meter.clock, device="cuda")
-    return TransformersWorkload(configuration, clock=meter.clock, device="cuda")
+    return TransformersWorkload(configuration, clock=meter.clock, device="cuda", models=models)
 
 
 def _simulated_workload(
@@ -242,12 +252,35 @@ def _scores_of(campaign: Campaign) -> Callable[[str], Scores] | None:
 
 def _wanted(candidates: Sequence[RunConfiguration], gpu: str, prior_name: str) -> list[float]:
     import numpy as np  # noqa: PLC0415
-    import pandas as pd  # noqa: PLC0415
 
-    from llmco2 import predict_frame  # noqa: PLC0415
     from llmco2.data.workload import azure_workload, workload_from_csv  # noqa: PLC0415
 
     prior = workload_from_csv(prior_name) if prior_name.endswith(".csv") else azure_workload(prior_name)
+    answer = _predicted(candidates, gpu)
+    width = np.log(answer["energy_high_j"].to_numpy(float) / answer["energy_low_j"].to_numpy(float))
+    sizes = ("prompt_tokens", "output_tokens", "batch_size")
+    density = prior.density(*(np.array([getattr(c, name) for c in candidates]) for name in sizes))
+    return [float(score) for score in np.nan_to_num(width * density, nan=0.0, posinf=0.0)]
+
+
+def _run_s(gpu: str) -> Scores:
+    """Return the seconds that a run of each candidate is predicted to take; where nobody knows, the median."""
+    import numpy as np  # noqa: PLC0415
+
+    def seconds(candidates: Sequence[RunConfiguration]) -> Sequence[float]:
+        predicted = _predicted(candidates, gpu)["latency_s"].to_numpy(float)
+        known = predicted[np.isfinite(predicted)]
+        usual = float(np.median(known)) if len(known) else 1.0
+        return [float(value) for value in np.nan_to_num(predicted, nan=usual, posinf=usual)]
+
+    return seconds
+
+
+def _predicted(candidates: Sequence[RunConfiguration], gpu: str) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
+    from llmco2 import predict_frame  # noqa: PLC0415
+
     requests = pd.DataFrame(
         [
             {
@@ -263,7 +296,4 @@ def _wanted(candidates: Sequence[RunConfiguration], gpu: str, prior_name: str) -
             for c in candidates
         ]
     )
-    answer = predict_frame(requests)
-    width = np.log(answer["energy_high_j"].to_numpy(float) / answer["energy_low_j"].to_numpy(float))
-    density = prior.density(requests["prompt_tokens"], requests["output_tokens"], requests["batch_size"])
-    return [float(score) for score in np.nan_to_num(width * density, nan=0.0, posinf=0.0)]
+    return predict_frame(requests)

@@ -1,4 +1,4 @@
-"""Which configuration a focused campaign measures next.
+"""Which configuration a focused campaign measures next, and of which model.
 
 Invariant: every unmeasured configuration can be drawn at every step, because a share of the draws explores
 blindly; the same seed and the same finished rows give the same next choice, so a resumed campaign goes on.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 from llmco2.errors import InputError, explain
 from llmco2.measurement.campaign_file import Focus
@@ -22,21 +23,59 @@ def choose_next(
     measured: Sequence[RunConfiguration],
     focus: Focus,
     scores: Scores,
+    costs: Scores | None = None,
 ) -> RunConfiguration:
     """Draw one of ``candidates``: blindly for the exploration share, else by score × novelty.
 
     ``scores`` says how much one would like to know each candidate (uncertainty × how common it is), ≥ 0.
+    ``costs`` are the seconds that measuring each takes, above 0: then both kinds of draw are by what a second
+    is worth, and every candidate can still be drawn.
     """
     rng = random.Random(focus.seed * 1_000_003 + len(measured))
+    worth = [1.0 / cost for cost in costs(candidates)] if costs is not None else [1.0] * len(candidates)
     if rng.random() < focus.exploration_share:
-        return rng.choice(list(candidates))
+        return rng.choices(list(candidates), worth)[0]
     wanted = scores(candidates)
     if len(wanted) != len(candidates) or any(not math.isfinite(s) or s < 0 for s in wanted):
         raise InputError(explain("scores are not usable", expected=f"{len(candidates)} numbers from 0"))
-    weights = [score * novelty(c, measured) for c, score in zip(candidates, wanted, strict=True)]
-    if sum(weights) <= 0:
-        return rng.choice(list(candidates))
-    return rng.choices(list(candidates), weights)[0]
+    known: dict[tuple[object, ...], list[RunConfiguration]] = {}
+    for other in measured:
+        known.setdefault(_deployment(other), []).append(other)
+    weights = [
+        score * share * novelty(c, known.get(_deployment(c), ()))
+        for c, score, share in zip(candidates, wanted, worth, strict=True)
+    ]
+    return rng.choices(list(candidates), weights if sum(weights) > 0 else worth)[0]
+
+
+class Visits:
+    """Which model a campaign measures now, where it measures each for a few runs before the next.
+
+    The model with the least effort behind it comes next, ties in an order drawn by the seed, so that a campaign
+    that ends early has seen as many models as it could. A failure is half the effort of a run: one that never
+    works is not tried for ever.
+    """
+
+    def __init__(self, configurations: Iterable[RunConfiguration], *, runs: int, seed: int) -> None:
+        """``runs`` measured of one model make a visit."""
+        self._order = list(dict.fromkeys(c.model for c in configurations))
+        random.Random(seed).shuffle(self._order)
+        self._runs = runs
+        self._effort: Counter[str] = Counter()  # halves of runs
+        self._model: str | None = None
+        self._until = 0
+
+    def ended(self, configuration: RunConfiguration, *, succeeded: bool) -> None:
+        """Take note of a configuration that was tried, now or before this campaign was resumed."""
+        self._effort[configuration.model] += 2 if succeeded else 1
+
+    def choices(self, remaining: Sequence[RunConfiguration]) -> list[RunConfiguration]:
+        """Return the configurations of the model whose turn it is, in the order of ``remaining``."""
+        left = {c.model for c in remaining}
+        if self._model not in left or self._effort[self._model] >= self._until:
+            self._model = min((m for m in self._order if m in left), key=lambda m: self._effort[m])
+            self._until = self._effort[self._model] + 2 * self._runs
+        return [c for c in remaining if c.model == self._model]
 
 
 def novelty(candidate: RunConfiguration, measured: Sequence[RunConfiguration]) -> float:

@@ -10,11 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from llmco2.errors import InputError, explain
-from llmco2.measurement.acquisition import Scores, choose_next
+from llmco2.measurement.acquisition import Scores, Visits, choose_next
 from llmco2.measurement.campaign_file import Campaign
 from llmco2.measurement.configuration import SERVER, RunConfiguration
 from llmco2.measurement.meter import EnergyMeter
 from llmco2.measurement.phases import measure_phases
+from llmco2.measurement.plan import usual_time_s
 from llmco2.measurement.progress import CampaignListener, SilentListener
 from llmco2.measurement.row import Machine, failed_run, finished_run
 from llmco2.measurement.run_log import RunLog
@@ -33,6 +34,7 @@ class Tools(MachineTools):
     make_workload: Callable[[RunConfiguration, EnergyMeter], Workload]
     check_memory: Callable[[RunConfiguration, str, float], None]  # (…, GPU, its bytes) may refuse
     scores: Callable[[str], Scores] | None = None  # of a focused campaign, by GPU
+    run_s: Callable[[str], Scores] | None = None  # predicted seconds of one run, by GPU
     supported_attention: SupportedAttention = lambda _: None  # nothing is known before loading
 
 
@@ -88,6 +90,8 @@ class _PhaseRunner(CampaignRunner[RunConfiguration, MeasuredRun]):
             spare_failures=campaign.focus.spared if campaign.focus else 0,
         )
         self._campaign, self._tools = campaign, tools
+        self._idle_of: tuple[object, ...] | None = None
+        self._context_idle_w: float | None = None
         self._screen = AttentionScreen(campaign.configurations, tools.supported_attention)
 
     def pending(self, done: Sequence[RunConfiguration], machine: Machine) -> Iterator[RunConfiguration]:
@@ -107,12 +111,35 @@ class _PhaseRunner(CampaignRunner[RunConfiguration, MeasuredRun]):
             raise InputError(
                 explain("a focused campaign needs a model's uncertainty", remedy="use grid or list")
             )
-        scores = self._tools.scores(machine.gpu)
+        scores, costs = self._tools.scores(machine.gpu), self._costs(machine.gpu)
+        visits = self._visits(ended, machine)
         while remaining and self.budget.left:
-            chosen = choose_next(remaining, ended, focus, scores)
+            candidates = remaining if visits is None else visits.choices(remaining)
+            chosen = choose_next(candidates, ended, focus, scores, costs)
             remaining.remove(chosen)
             ended.append(chosen)
             yield chosen
+            if visits is not None:
+                visits.ended(chosen, succeeded=self._log.rows[-1].status == "ok")
+
+    def _visits(self, ended: Sequence[RunConfiguration], machine: Machine) -> Visits | None:
+        """Return the round of visits to the models, as far as it has come; ``None`` where there is none."""
+        focus = self._campaign.focus
+        if focus is None or focus.runs_per_visit is None:
+            return None
+        visits = Visits(self._campaign.configurations, runs=focus.runs_per_visit, seed=focus.seed)
+        succeeded = {row.run_id for row in self._log.rows if row.status == "ok"}
+        for configuration in ended:
+            visits.ended(configuration, succeeded=self._id(configuration, machine) in succeeded)
+        return visits
+
+    def _costs(self, gpu: str) -> Scores | None:
+        """Return the seconds that measuring takes, where the campaign draws by them."""
+        focus, plan, run_s = self._campaign.focus, self._campaign.plan, self._tools.run_s
+        if focus is None or not focus.by_time or run_s is None:
+            return None
+        seconds = run_s(gpu)
+        return lambda candidates: [usual_time_s(one_s, plan) for one_s in seconds(candidates)]
 
     def occupied(self) -> bool:
         """A server is loaded before we come."""
@@ -132,8 +159,7 @@ class _PhaseRunner(CampaignRunner[RunConfiguration, MeasuredRun]):
             stack.callback(workload.close)
             self._listener.stage("loading", 0.0)
             workload.load()
-            self._listener.stage("idle with the workload loaded", 0.0)
-            context_idle_w = self._tools.idle_power_w(meter, False)
+            context_idle_w = self._context_idle(configuration, meter)
             labels = measure_phases(
                 workload,
                 meter,
@@ -144,6 +170,19 @@ class _PhaseRunner(CampaignRunner[RunConfiguration, MeasuredRun]):
             here = replace(machine, devices=devices, context_idle_power_w=context_idle_w)
             return finished_run(configuration, here, labels, workload.facts, measured_at=self.now())
 
+    def _context_idle(self, configuration: RunConfiguration, meter: EnergyMeter) -> float | None:
+        """Return what a GPU draws with the workload loaded and at rest: measured anew with each model."""
+        loaded = _loaded(configuration)
+        if self._idle_of != loaded or self._context_idle_w is None:
+            self._listener.stage("idle with the workload loaded", 0.0)
+            self._idle_of, self._context_idle_w = loaded, self._tools.idle_power_w(meter, False)
+        return self._context_idle_w
+
     def failed_row(self, configuration: RunConfiguration, machine: Machine, reason: str) -> MeasuredRun:
         """Return the row of a configuration that could not be measured."""
         return failed_run(configuration, machine, reason, measured_at=self.now())
+
+
+def _loaded(c: RunConfiguration) -> tuple[object, ...]:
+    """Return what is loaded on a GPU at rest: sizes, caches and attention are not."""
+    return (c.workload, c.model, c.model_path, c.weights, c.precision, c.tensor_parallel, c.server_url)

@@ -20,7 +20,10 @@ from llmco2.measurement.strict_yaml import axis, known_keys, mapping, number, re
 MAX_CONFIGURATIONS: Final = 100_000
 _KEYS: Final = ("name", "description", "defaults", "grid", "list", "focused", "measure")
 _ACQUISITIONS: Final = ("grid", "list", "focused")
-_FOCUSED_KEYS: Final = ("grid", "runs", "exploration_share", "workload_prior", "seed", "spare_failures")
+_FOCUSED_KEYS: Final = (
+    *("grid", "runs", "exploration_share", "workload_prior", "seed", "spare_failures"),
+    *("runs_per_visit", "by_time"),
+)
 _PLAN_KEYS: Final = tuple(field.name for field in fields(MeasurePlan))
 
 
@@ -33,6 +36,8 @@ class Focus:
     workload_prior: str = "all"  # shipped trace (conv, code, all) or a CSV of prompt_tokens, output_tokens
     seed: int = 0
     spare_failures: int | None = None  # failed configurations that take no run's place; None: as many as runs
+    runs_per_visit: int | None = None  # runs of one model before the next is loaded; None: any model any time
+    by_time: bool = False  # whether a draw goes by what a second of measuring is worth
 
     @property
     def spared(self) -> int:
@@ -134,7 +139,7 @@ def _focus(values: Mapping[str, Any]) -> Focus:
     if "runs" not in values:
         raise InputError(explain("focused.runs is missing", expected="how many configurations to measure"))
     settings = {key: value for key, value in values.items() if key != "grid"}
-    for key, low in (("runs", 1), ("seed", 0), ("spare_failures", 0)):
+    for key, low in (("runs", 1), ("seed", 0), ("spare_failures", 0), ("runs_per_visit", 1)):
         number(settings.get(key, 1), f"focused.{key}", low=low, whole=True)
     share = settings.get("exploration_share", 0.2)
     number(share, "focused.exploration_share", low=0.0, high=1.0)
@@ -145,6 +150,10 @@ def _focus(values: Mapping[str, Any]) -> Focus:
             )
         )
     text(settings.get("workload_prior", ""), "focused.workload_prior")
+    if not isinstance(settings.get("by_time", False), bool):
+        raise InputError(
+            explain("focused.by_time has the wrong type", got=settings["by_time"], expected="true or false")
+        )
     return Focus(**settings)
 
 

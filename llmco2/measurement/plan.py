@@ -60,6 +60,16 @@ def blocks_of(run_s: float, span_s: float, plan: MeasurePlan) -> int:
     return min(int(plan.blocks), _LONG_RUN_BLOCKS) if long else int(plan.blocks)
 
 
+def usual_time_s(run_s: float, plan: MeasurePlan) -> float:
+    """Return about how long a configuration takes, s, whose run takes ``run_s``, on a counter that is quick.
+
+    Three phases of ``blocks`` windows and a warm-up of the temperature's span, none shorter than a run.
+    """
+    windows = blocks_of(run_s, plan.minimum_window_s, plan)
+    warm_up_s = max(plan.temperature_span_s, 2.0 * run_s)
+    return warm_up_s + windows * (plan.minimum_window_s + 2.0 * max(plan.minimum_window_s, run_s))
+
+
 def least_time_s(run_s: float, span_s: float, plan: MeasurePlan) -> float:
     """Return the least time, s, that measuring still takes after a warm-up run of ``run_s`` seconds.
 

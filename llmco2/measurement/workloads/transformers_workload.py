@@ -6,7 +6,6 @@ greedy steps from the end of that prompt, whatever tokens come out. The device i
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 from inspect import signature
 from statistics import median
@@ -16,7 +15,8 @@ from llmco2.errors import explain
 from llmco2.measurement.configuration import RunConfiguration
 from llmco2.measurement.meter import Clock
 from llmco2.measurement.torch_errors import translated
-from llmco2.measurement.workloads.model_loading import load_config, load_model, require_transformers
+from llmco2.measurement.workloads.kept_model import KeptModel, free_memory
+from llmco2.measurement.workloads.model_loading import require_transformers
 from llmco2.measurement.workloads.reference_kernels import missing_kernels, reference_note
 from llmco2.measurement.workloads.workload import RequestTiming, WorkloadError, WorkloadFacts
 from llmco2.records.run import REFERENCE_KERNELS
@@ -36,13 +36,27 @@ class TransformersWorkload:
 
     decodes_alone = True
 
-    def __init__(self, configuration: RunConfiguration, *, clock: Clock, device: str | None = None) -> None:
-        """``device`` is a torch device; without one, the first GPU, or the CPU where there is none."""
+    def __init__(
+        self,
+        configuration: RunConfiguration,
+        *,
+        clock: Clock,
+        device: str | None = None,
+        models: KeptModel | None = None,
+    ) -> None:
+        """``device`` is a torch device; without one, the first GPU, or the CPU where there is none.
+
+        ``models`` keeps the model for a later workload, and whoever made it drops it; without one the model
+        goes when this workload is closed.
+        """
         self._configuration = configuration
         self._clock = clock
         self._device_name = device
+        self._models, self._models_are_ours = models or KeptModel(), models is None
         self._model: Any = None
         self._cache: Any = None
+        self._prompt: Any = None  # (batch_size, prompt_tokens)
+        self._first_token: Any = None  # (batch_size, 1)
         self._state: CacheState | None = None
         self._facts = WorkloadFacts()
 
@@ -60,13 +74,12 @@ class TransformersWorkload:
         configuration = self._configuration
         with translated(configuration.label):
             self._device = self._choose_device()
-            found = load_config(configuration)
-            self._model = load_model(configuration, found, self._device)
+            found, self._model = self._models.get(configuration, self._device)
             self._cache_key = _cache_keyword(self._model)
             generator = torch.Generator().manual_seed(configuration.seed)
             shape = (configuration.batch_size, configuration.prompt_tokens)
             prompt = torch.randint(0, found.config.vocab_size, shape, generator=generator)
-            self._prompt = prompt.to(self._device)  # (batch_size, prompt_tokens)
+            self._prompt = prompt.to(self._device)
             self._step = self._compiled() if configuration.compiled else self._model
             self._synchronise()
         missing = missing_kernels(self._model)
@@ -84,6 +97,7 @@ class TransformersWorkload:
 
     def prefill(self, repeats: int) -> tuple[RequestTiming, ...]:
         """Run the prompt; no request is streamed, so there are no timings."""
+        self._state = None  # it holds the keys and values of the last prompt
         with translated(self._configuration.label), self._inference():
             for _ in range(repeats):
                 self._run_prompt(self._prompt)
@@ -128,13 +142,13 @@ class TransformersWorkload:
         return median(times_s[2:])
 
     def close(self) -> None:
-        """Drop the model and give its memory back to the device."""
+        """Give memory back to the device: all but the model, where that is kept for others."""
         self._model = self._step = self._cache = self._state = None
-        gc.collect()
-        if getattr(self, "_device", None) is not None and self._device.type == "cuda":
-            import torch  # noqa: PLC0415
-
-            torch.cuda.empty_cache()
+        self._prompt = self._first_token = None
+        if self._models_are_ours:
+            self._models.drop()
+        elif getattr(self, "_device", None) is not None:
+            free_memory()
 
     def _choose_device(self) -> torch.device:
         import torch  # noqa: PLC0415
@@ -179,7 +193,7 @@ class TransformersWorkload:
                 "unsupported",
                 explain(f"{self._configuration.model} keeps no cache that this workload can rewind"),
             )
-        self._first_token = output.logits[:, -1].argmax(-1, keepdim=True)  # (batch_size, 1)
+        self._first_token = output.logits[:, -1].argmax(-1, keepdim=True)
 
     def _new_cache(self, extra_tokens: int) -> Any:
         from transformers import DynamicCache, StaticCache  # noqa: PLC0415

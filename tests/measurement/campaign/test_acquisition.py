@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from llmco2.errors import InputError
-from llmco2.measurement.acquisition import choose_next, novelty
+from llmco2.measurement.acquisition import Visits, choose_next, novelty
 from llmco2.measurement.campaign import run_campaign
 from llmco2.measurement.campaign_file import Focus
 from llmco2.measurement.run_log import RunLog, read_runs
@@ -68,3 +68,88 @@ def test_scores_that_are_not_usable_are_refused():
 def test_a_focused_campaign_without_a_model_says_so(path, machine):
     with pytest.raises(InputError, match="a focused campaign needs a model's uncertainty"):
         run(path, campaign_of(*batches(1), focus=Focus(runs=1)), machine)
+
+
+def models(*names, sizes=(1, 2, 4, 8)):
+    return [replace(c, model=name) for name in names for c in batches(*sizes)]
+
+
+def visited(rows):
+    """Return the models in the order of their visits, with the rows of each visit."""
+    visits = []
+    for row in rows:
+        if not visits or visits[-1][0] != row.model:
+            visits.append([row.model, 0])
+        visits[-1][1] += 1
+    return visits
+
+
+def test_every_model_is_visited_once_before_any_is_visited_again(path, machine):
+    machine.scores = lambda gpu: lambda candidates: [1.0] * len(candidates)
+    focus = Focus(runs=9, exploration_share=0.5, runs_per_visit=2)
+    run(path, campaign_of(*models("a", "b", "c", "d"), focus=focus), machine)
+    visits = visited(read_runs(path))
+    assert sorted(name for name, _ in visits[:4]) == ["a", "b", "c", "d"]
+    assert [count for _, count in visits] == [2, 2, 2, 2, 1]
+    order = [name for name, _ in visits[:4]]
+    run(
+        path.with_name("other"),
+        campaign_of(*models("a", "b", "c", "d"), focus=replace(focus, seed=3)),
+        machine,
+    )
+    assert [name for name, _ in visited(read_runs(path.with_name("other")))[:4]] != order
+
+
+def test_a_resumed_round_goes_on_with_the_models_that_it_has_not_seen(path, machine):
+    machine.scores = lambda gpu: lambda candidates: [1.0] * len(candidates)
+    pool = models("a", "b", "c", "d")
+    for runs in (2, 4, 6, 8):  # stopped after every visit
+        run(path, campaign_of(*pool, focus=Focus(runs=runs, runs_per_visit=2)), machine)
+    assert sorted(name for name, _ in visited(read_runs(path))) == ["a", "b", "c", "d"]
+
+
+def test_a_model_that_never_works_is_left_after_a_visit_and_not_preferred(path, machine):
+    machine.scores = lambda gpu: lambda candidates: [1.0] * len(candidates)
+    pool = models("a", "b", sizes=range(1, 13))
+    visits = Visits(pool, runs=3, seed=0)
+    tried = []
+    remaining = list(pool)
+    for _ in range(18):
+        chosen = visits.choices(remaining)[0]
+        remaining.remove(chosen)
+        visits.ended(chosen, succeeded=chosen.model == "b")
+        tried.append(chosen.model)
+    assert tried.count("a") == 12  # two visits of six failures each
+    assert tried.count("b") == 6  # two visits of three runs each
+    assert "aaaaaa" in "".join(tried)
+
+
+def test_a_draw_by_time_takes_what_is_quick_and_can_take_anything():
+    pool = batches(1, 2)
+    focus = Focus(runs=1, exploration_share=1.0)
+    seconds = {1: 10.0, 2: 30.0}
+    costs = lambda candidates: [seconds[c.batch_size] for c in candidates]  # noqa: E731
+    drawn = [
+        choose_next(pool, [], replace(focus, seed=s), lambda c: [], costs).batch_size for s in range(2000)
+    ]
+    # worth 1/10 and 1/30 a second: three in four
+    assert 0.71 < drawn.count(1) / 2000 < 0.79
+    focused = replace(focus, exploration_share=1e-9)
+    scores = lambda candidates: [1.0, 9.0]  # noqa: E731
+    drawn = [choose_next(pool, [], replace(focused, seed=s), scores, costs).batch_size for s in range(2000)]
+    # 1/10 against 9/30: one in four
+    assert 0.21 < drawn.count(1) / 2000 < 0.29
+
+
+def test_a_campaign_draws_by_the_time_that_its_plan_takes(path, machine):
+    """A run of a second takes nine windows of a second and a warm-up, one of ten seconds many times that."""
+    pool = [replace(c, prompt_tokens=p) for c in batches(*range(1, 41)) for p in (10, 1000)]
+    machine.scores = lambda gpu: lambda candidates: [1.0] * len(candidates)
+    tools = replace(
+        machine.tools(), run_s=lambda gpu: lambda candidates: [c.prompt_tokens / 10.0 for c in candidates]
+    )
+    focus = Focus(runs=20, exploration_share=1.0, by_time=True)
+    with RunLog(path) as log:
+        run_campaign(campaign_of(*pool, focus=focus), log, tools)
+    long_ones = sum(row.prompt_tokens == 1000 for row in read_runs(path))
+    assert long_ones <= 3  # about one in thirty, where blind draws would take one in two

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from llmco2.errors import DoesNotFitError, InputError, MeasurementError
+from llmco2.measurement.campaign import run_campaign
 from llmco2.measurement.configuration import RunConfiguration
-from llmco2.measurement.run_log import read_runs
+from llmco2.measurement.run_log import RunLog, read_runs
 from llmco2.measurement.workloads.workload import RequestTiming, WorkloadError, WorkloadFacts
 from llmco2.records.run import MeasuredRun
 from tests.measurement.campaign.conftest import (
@@ -235,3 +236,28 @@ def test_a_server_row_takes_its_times_and_tokens_from_the_stream(path, machine, 
     assert (row.prompt_tokens, row.output_tokens) == (103.0, 9.0)
     assert row.flags == "decode_by_difference; early_stop"
     assert row.decode_energy_j == pytest.approx(10 * STEP_J)
+
+
+def test_power_at_rest_is_measured_anew_with_each_model_and_not_with_each_size(path, machine):
+    usual, asked = machine.tools(), []
+
+    def idle_power_w(meter, bare):
+        if not bare:
+            asked.append(machine.loads[-1].model)
+        return 70.0 if bare else 100.0 + len(asked)
+
+    rest = [replace(c, model="n") for c in batches(1, 2)]
+    with RunLog(path) as log:
+        run_campaign(
+            campaign_of(*batches(1, 2, 4), *rest, *batches(8)), log, replace(usual, idle_power_w=idle_power_w)
+        )
+    assert asked == ["m", "n", "m"]
+    assert [row.context_idle_power_w for row in read_runs(path)] == [101.0, 101.0, 101.0, 102.0, 102.0, 103.0]
+
+
+def test_power_at_rest_is_asked_again_where_the_gpu_was_busy(path, machine):
+    answers = iter([None, 110.0])
+    tools = replace(machine.tools(), idle_power_w=lambda meter, bare: 70.0 if bare else next(answers))
+    with RunLog(path) as log:
+        run_campaign(campaign_of(*batches(1, 2, 4)), log, tools)
+    assert [row.context_idle_power_w for row in read_runs(path)] == [None, 110.0, 110.0]

@@ -99,6 +99,14 @@ def test_every_shipped_campaign_loads(path):
             "focused.exploration_share is zero",
         ),
         (
+            {"focused": {"runs": 2, "by_time": 1, "grid": {"model": "m"}}},
+            "focused.by_time has the wrong type",
+        ),
+        (
+            {"focused": {"runs": 2, "runs_per_visit": 0, "grid": {"model": "m"}}},
+            "focused.runs_per_visit is out of range",
+        ),
+        (
             {"focused": {"runs": 2, "exploration_share": 2, "grid": {"model": "m"}}},
             "exploration_share is out of range",
         ),
