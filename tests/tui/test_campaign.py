@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,15 @@ def test_a_damaged_plan_is_refused_before_anything_is_opened(tmp_path: Path) -> 
     plan.write_text("grid: 5\n")
     with pytest.raises(InputError, match=r"plan\.yaml"):
         CampaignFollower(tmp_path / "runs.jsonl", plan=plan)
+
+
+def test_what_is_odd_of_a_label_fits_80_columns(tmp_path: Path) -> None:
+    with RunLog(tmp_path / "runs.jsonl") as log:
+        log.append(dataclasses.replace(run(1), model="Qwen/Qwen3-0.6B", flags="counter_disagrees"))
+    (line,) = (
+        line
+        for line in text(seen(CampaignFollower(tmp_path / "runs.jsonl"))).splitlines()
+        if "decode" in line
+    )
+    assert line.partition("[counter_disagrees]")[1]
+    assert len(line.partition("]")[0]) < 78

@@ -118,7 +118,6 @@ def test_samplings_begin_where_a_gpu_comes_again() -> None:
         (("--zone", "Atlantis", "--once"), "unknown grid zone"),
         (("--gpu", "H100"), "--gpu without a model"),
         (("--simulate", "Qwen3-8B", "--once"), "Qwen3-8B"),
-        (("Qwen/Qwen3-8B", "--replay", "--once"), "which GPU?"),
         (("--simulate",), "the screen needs a terminal"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -159,3 +158,20 @@ def test_one_reading_needs_no_textual_and_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("source", ["--replay", "--simulate"])
+def test_a_request_without_a_gpu_is_for_the_one_that_is_watched(
+    source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert monitor("Qwen/Qwen3-8B", "--batch-size", "2", source, "--once") == 0
+    assert "Qwen3-8B · " in capsys.readouterr().out
+
+
+def test_the_help_fits_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        monitor("--help")
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80

@@ -32,12 +32,12 @@ _MIN_RATE_HZ: Final = 0.1
 _MAX_RATE_HZ: Final = 10.0
 _MAX_SPEED: Final = 1e6
 _EXAMPLES: Final = """examples:
-  llmco2 monitor                                   the GPUs of this machine
-  llmco2 monitor --replay                          the recorded session that ships
-  llmco2 monitor --simulate eight                  eight simulated GPUs at work
+  llmco2 monitor                    the GPUs of this machine
+  llmco2 monitor --replay           the recorded session that ships
+  llmco2 monitor --simulate eight   eight simulated GPUs at work
   llmco2 monitor --campaign runs.jsonl --plan quick.yaml
   llmco2 monitor Qwen/Qwen3-8B --gpu H100 --batch-size 8 --record sitting.jsonl
-  llmco2 monitor --json                            one reading, for scripts
+  llmco2 monitor --json             one reading, for scripts
   llmco2 monitor --replay sitting.jsonl --export sitting.csv
 """
 
@@ -47,7 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "monitor",
         help="watch GPU energy live, predicted and measured side by side",
-        description="Watch what the GPUs draw, what the work has cost, and how far llmco2's prediction is off.",
+        description="Watch what the GPUs draw, what the work has cost, and how far llmco2's\n"
+        "prediction is off.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -206,16 +207,26 @@ def _request(args: argparse.Namespace) -> InferenceRequest | None:
 
 
 def _watched_gpu(args: argparse.Namespace) -> str:
-    """Return the name of the first GPU of this machine; ``InputError`` where that is not what is watched."""
-    if args.simulate is None and args.replay is None:
-        from llmco2.measurement.zeus_meter import open_meter  # noqa: PLC0415
+    """Return the name of the first GPU that is watched; ``InputError`` where there is none to read."""
+    if args.simulate is not None:
+        from llmco2_tui.simulation import GPU  # noqa: PLC0415
 
-        try:
-            with open_meter(windows=False) as meter:
-                return meter.devices()[0].name
-        except MeasurementError as error:
-            raise InputError(explain(f"which GPU? {error}", remedy="add --gpu GPU")) from error
-    raise InputError(explain("which GPU?", remedy="add --gpu GPU"))
+        return GPU
+    if args.replay is not None:
+        from llmco2.measurement.session_file import read_session  # noqa: PLC0415
+        from llmco2_tui.sources import demo_session  # noqa: PLC0415
+
+        devices = read_session(Path(args.replay) if args.replay else demo_session()).devices
+        if devices:
+            return devices[0].name
+        raise InputError(explain("no GPU is named", got="a recording without any", remedy="add --gpu GPU"))
+    from llmco2.measurement.zeus_meter import open_meter  # noqa: PLC0415
+
+    try:
+        with open_meter(windows=False) as meter:
+            return meter.devices()[0].name
+    except MeasurementError as error:
+        raise InputError(explain("no GPU is named", got=str(error), remedy="add --gpu GPU")) from error
 
 
 def _follower(args: argparse.Namespace) -> Any:

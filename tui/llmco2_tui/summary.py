@@ -130,9 +130,9 @@ def summary_text(sitting: Sitting, *, source: str) -> str:
         energy = f"{energy_text(totals.energy_j)} = {watt_hours_text(totals.energy_j)}"
         lines.append(f"all GPUs: {energy}{grams} over {clock_time(totals.elapsed_s)}")
     zone = grid.zone
-    dated = "" if grid.age_years is None else f"{zone.date} "  # without a year, the source says the rest
+    dated = "" if grid.age_years is None else f", {zone.date}"  # without a year, the source says the rest
     lines.append(
-        f"grid: {zone.zone_id} {zone.name}, {zone.carbon_intensity_gco2e_per_kwh:g} gCO2e/kWh, {dated}"
+        f"grid: {zone.zone_id} {zone.name}, {zone.carbon_intensity_gco2e_per_kwh:g} gCO2e/kWh{dated} "
         f"({grid.age_text}{', STALE' if grid.stale else ''}), {zone.source}"
     )
     return "\n".join([*lines, *_comparison_text(sitting.comparison)])

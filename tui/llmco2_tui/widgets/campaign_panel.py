@@ -8,7 +8,7 @@ from llmco2_tui.campaign import CampaignView
 from llmco2_tui.widgets.bars import gauge
 from llmco2_tui.widgets.lines import Line, Lines, fitted, wrapped
 
-_NAME = 36  # cells for a configuration
+_NAME = 36  # cells for a configuration, at most
 _HOW_TO = (
     "No campaign is being followed. While one runs in another terminal,",
     "",
@@ -35,19 +35,20 @@ def campaign_lines(view: CampaignView | None, width: int, height: int) -> list[L
             [("waiting for the file; llmco2 measure writes its first row when one is done", "muted")],
         ]
     lines.append(_progress_line(view))
+    name = min(_NAME, max((len(_name(run)) for run in (*view.latest, *view.failures)), default=_NAME))
     failures = list(reversed(view.failures))[: max(1, height // 4)]
     latest = list(reversed([run for run in view.latest if run.status == "ok"]))
     if failures:
         lines.append([(f"failed ({view.n_failed}), newest first", "title")])
         lines += _newest_failure(failures[0], width - 2)
         lines += [
-            [(fitted(_name(run), _NAME) + " ", ""), (run.failure_reason or "no reason given", "bad")]
+            [(fitted(_name(run), name) + "  ", ""), (run.failure_reason or "no reason given", "bad")]
             for run in failures[1:]
         ]
     room = max(1, height - len(lines) - 1)
     lines.append([("latest labels, newest first", "title")])
     lines += [
-        [(fitted(_name(run), _NAME) + " ", ""), (outcome_text(run), "strong"), (_where(run), "muted")]
+        [(fitted(_name(run), name) + "  ", ""), (outcome_text(run), "strong"), (_where(run), "muted")]
         for run in latest[:room]
     ]
     return [line for line in lines if width > 0]
