@@ -9,13 +9,13 @@ directory with one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from llmco2.catalog import model_names, tables
+from llmco2.catalog import model_names, tables, uncovered
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.hf_config import read_hf_config
 from llmco2.catalog.precisions import resolve_precision
@@ -42,6 +42,17 @@ def load_models() -> Mapping[str, Architecture]:
         return MappingProxyType({model.model_id: model for model in models})
 
 
+@lru_cache(maxsize=1)
+def load_aliases() -> Sequence[tuple[str, str, str]]:
+    """Return (alias, model id, precision or "") of ``datasets/model_aliases.csv``, in the table's order."""
+    aliases = []
+    for line, row in enumerate(tables.read_table("model_aliases.csv", ALIAS_COLUMNS), start=2):
+        if row["model_id"] not in load_models():
+            raise tables.damaged("model_aliases.csv", f"an unknown model {row['model_id']!r} at row {line}")
+        aliases.append((row["alias"], row["model_id"], row["checkpoint_precision"]))
+    return tuple(aliases)
+
+
 def resolve_model(name_or_path: str | Path) -> Architecture:
     """Return the architecture that ``name_or_path`` means: a name, or a ``config.json`` or its directory.
 
@@ -54,6 +65,9 @@ def resolve_model(name_or_path: str | Path) -> Architecture:
         return found
     if name_or_path.strip() and _holds_a_config(Path(name_or_path)):
         return read_hf_config(Path(name_or_path))
+    reason = uncovered.why_no_model(name_or_path)
+    if reason:
+        raise UnknownNameError("model", name_or_path, (), remedy=reason)
     raise UnknownNameError(
         "model",
         name_or_path,
@@ -168,15 +182,10 @@ def _index() -> Mapping[str, tuple[str, str]]:
     for drop_tuning in (False, True):
         for model_id in models:
             index.setdefault(model_names.folded(model_id, drop_tuning=drop_tuning), (model_id, ""))
-    aliases = tables.read_table("model_aliases.csv", ALIAS_COLUMNS)
-    for line, row in enumerate(aliases, start=2):
-        model_id, precision = row["model_id"], row["checkpoint_precision"]
-        if model_id not in models:
-            raise tables.damaged("model_aliases.csv", f"an unknown model {model_id!r} at row {line}")
-        index.setdefault(model_names.folded(row["alias"]), (model_id, precision))
-    for row in aliases:
-        short = model_names.folded(row["alias"], drop_tuning=True)
-        index.setdefault(short, (row["model_id"], row["checkpoint_precision"]))
+    for alias, model_id, precision in load_aliases():
+        index.setdefault(model_names.folded(alias), (model_id, precision))
+    for alias, model_id, precision in load_aliases():
+        index.setdefault(model_names.folded(alias, drop_tuning=True), (model_id, precision))
     return index
 
 

@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     header, *lines = {"models": _models, "gpus": _gpus, "zones": _zones}[args.command]()
     pattern = args.pattern.casefold()
     shown = [line for line in lines if pattern in " ".join(line).casefold()]
+    if pattern and args.command == "models":
+        shown += _aliases(lines, pattern, {line[0] for line in shown})
     if not shown:
         near = nearest_names(args.pattern, [line[0] for line in lines])
         remedy = f"did you mean {', '.join(near)}?" if near else f"llmco2 {args.command} lists them all"
@@ -66,6 +68,17 @@ def _models() -> list[Line]:
             for model in load_models().values()
         ),
     ]
+
+
+def _aliases(lines: list[Line], pattern: str, shown: set[str]) -> Iterable[Line]:
+    """Yield models that are known by another name with ``pattern`` in it: same shape, so same answer."""
+    from llmco2.catalog.models import load_aliases  # noqa: PLC0415
+
+    by_id = {line[0]: line for line in lines}
+    for alias, model_id, precision in load_aliases():
+        if pattern in alias.casefold() and model_id not in shown:
+            line = by_id[model_id]
+            yield (alias, *line[1:-1], f"{precision or line[-1]}  shape of {model_id}")
 
 
 def _gpus() -> list[Line]:

@@ -150,6 +150,33 @@ def test_train_hands_its_arguments_on_untouched(llmco2: Run, monkeypatch: pytest
     assert seen == [argv]
 
 
+def test_a_model_is_found_by_its_other_names_too(llmco2: Run) -> None:
+    lines = llmco2("models", "llama-3.3").out.splitlines()
+    (line,) = (line for line in lines if line.startswith("meta-llama/Llama-3.3-70B-Instruct "))
+    assert line.split()[1:3] == ["llama", "80"]
+    assert line.endswith(" bf16  shape of meta-llama/Llama-3.1-70B")
+    assert "shape of" not in llmco2("models").out
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (
+            "meta-llama/Llama-3.3-70B-Instruct",
+            "llmco2: meta-llama/Llama-3.3-70B-Instruct has the shape of meta-llama/Llama-3.1-70B, "
+            "which is what was predicted\n",
+        ),
+        ("llama3.1:70b", ""),
+        ("RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8-dynamic", ""),
+    ],
+)
+def test_a_model_that_stands_in_for_another_is_named_beside_the_answer(
+    llmco2: Run, model: str, says: str
+) -> None:
+    outcome = llmco2("predict", model, "--gpu", "H100", "--tensor-parallel", "4", "--format", "json")
+    assert (outcome.status, outcome.err) == (0, says)
+
+
 @pytest.mark.parametrize(("pattern", "found"), [("fra", "FRA "), ("eu-west-3", "aws:eu-west-3")])
 def test_zones_are_found_by_any_part_of_their_line(llmco2: Run, pattern: str, found: str) -> None:
     outcome = llmco2("zones", pattern)
