@@ -84,6 +84,7 @@ def compare(
     target = _target(given)
     order = given.get("sort", DEFAULT_ORDER)
     sortable = [name for name in ANSWER_COLUMNS if name not in _NOT_NUMBERS]
+    sortable += YEARLY_COLUMNS if "requests_per_s" in given else ()
     if order not in sortable:
         raise UnknownNameError(
             "column to sort by", order, sortable, remedy=f"there are {', '.join(sortable)}"
@@ -95,8 +96,8 @@ def compare(
     answers = predictor.predict_frame(combinations(asked), **fixed)
     if answers["energy_j"].isna().all():
         raise InputError(str(answers["error"].iloc[0]))
-    answers = answers.sort_values([order, _TIE_BREAK], na_position="last", ignore_index=True)
     answers = _with_year(answers, given)
+    answers = answers.sort_values([order, _TIE_BREAK], na_position="last", ignore_index=True)
     if target is None and given.get("format", "table") == "table":
         from llmco2.report.comparison import Comparison, print_comparison  # noqa: PLC0415 - rich
 

@@ -125,6 +125,8 @@ def test_another_column_can_sort_and_an_unknown_one_is_named(llmco2: Run) -> Non
     argv = (*BASE, "--gpu", "H100", "--batch-size", "1..16", "--format", "csv", "--sort")
     rows = list(csv.DictReader(io.StringIO(llmco2(*argv, "ttft_s").out)))
     assert [row["batch_size"] for row in rows] == ["1", "2", "4", "8", "16"]
+    rows = list(csv.DictReader(io.StringIO(llmco2(*argv, "gpus_needed", "--requests-per-s", "20").out)))
+    assert [row["batch_size"] for row in rows] == ["16", "8", "4", "2", "1"]
     outcome = llmco2(*argv, "tfft_s")
     assert outcome.status == 2
     assert "unknown column to sort by: got 'tfft_s'; did you mean ttft_s" in outcome.err
