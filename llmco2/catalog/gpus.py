@@ -11,6 +11,7 @@ A100-40GB A100-SXM4-40GB       H20       H20-SXM-96GB
 A800      A800-PCIe-80GB       GH200     GH200-96GB
 H100      H100-SXM5-80GB       B200      B200-SXM-180GB
 H200      H200-SXM-141GB       GB200     GB200-186GB
+P100      P100-PCIe-16GB       RTX 8000  Quadro-RTX-8000
 ========  =================    ========  ================
 
 A name may also be the path of a JSON datasheet (``*.json``) for a GPU that the table lacks; its keys are the
@@ -19,13 +20,14 @@ columns of ``datasets/gpus.csv``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from llmco2.catalog import tables
+from llmco2.catalog import tables, uncovered
 from llmco2.catalog.gpu import Gpu
 from llmco2.errors import FileFormatError, UnknownNameError, explain
 from llmco2.units import BYTES_PER_GB, BYTES_PER_GIB
@@ -60,6 +62,7 @@ OPTIONAL_COLUMNS: Final = (
 DEFAULT_PCIE_GB_PER_S: Final = 32.0  # PCIe Gen4 x16, one direction
 _FLOPS_PER_TFLOP: Final = 1e12
 _BYTES_PER_MB: Final = 1e6
+_ENDS_IN_G: Final = re.compile(r"\dg$")
 _VENDOR_PREFIXES: Final = ("nvidia", "tesla", "geforce", "amd", "instinct", "intel")
 
 
@@ -77,16 +80,30 @@ def resolve_gpu(name: str) -> Gpu:
 
     Raises UnknownNameError with the nearest ids, FileFormatError for a damaged datasheet.
     """
-    gpu = _gpus_by_key().get(_key(name))
+    gpu = _known(name)
     if gpu is not None:
         return gpu
     if name.casefold().endswith(".json"):
         return gpu_from_datasheet(Path(name))
+    reason = uncovered.why_no_gpu(name, _key(name))
+    if reason:
+        raise UnknownNameError("GPU", name, (), remedy=reason)
+    bare, count = uncovered.without_count(name)
+    counted = _known(bare) if count else None
+    if counted is not None:
+        remedy = f"the number of GPUs is an argument of its own (tensor_parallel): {counted.gpu_id}, {count}"
+        raise UnknownNameError("GPU", name, (), remedy=remedy)
     gpus = load_gpus()
     known = [*gpus, *(alias for each in gpus.values() for alias in each.aliases)]
     raise UnknownNameError(
         "GPU", name, known, remedy="or give a JSON datasheet with the columns of datasets/gpus.csv"
     )
+
+
+def _known(name: str) -> Gpu | None:
+    """Return the GPU of the table that ``name`` means; "80G" is read as "80GB"."""
+    key, by_key = _key(name), _gpus_by_key()
+    return by_key.get(key) or (by_key.get(f"{key}b") if _ENDS_IN_G.search(key) else None)
 
 
 def gpu_from_datasheet(path: Path) -> Gpu:

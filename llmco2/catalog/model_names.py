@@ -29,10 +29,12 @@ _PRECISION_SUFFIXES: Final = tuple(
         (r"(?:gptq|awq|autoround|quantized)?[-_.]?(?:int8|8bit|8-bit|w8a16)(?:[-_.]gptq)?", "int8-w8a16"),
         (r"(?:quantized[-_.])?(?:int8[-_.])?w8a8(?:[-_.]int8)?", "int8"),
         (r"(?:unsloth[-_])?bnb[-_]4bit|nf4|qlora", "nf4"),
-        (r"(?:awq|gptq)(?:[-_.](?:int4|4bit|4-bit|marlin|w4a16|g128|128g))*", "int4"),
+        (r"(?:awq|gptq)(?:[-_.](?:int4|4bit|4-bit|4b|marlin|w4a16|g128|128g))*", "int4"),
         (r"(?:quantized[-_.])?w4a16(?:[-_.]g128)?|(?:\w+[-_.])?int4(?:[-_.](?:awq|gptq))?", "int4"),
-        (r"(?:gguf[-_.:])?q4(?:_[01km]|_k_[sml])?(?:[-_.]gguf)?", "int4"),
+        (r"(?:mlx[-_.])?(?:4bit|4-bit)", "int4"),
+        (r"(?:qat[-_.])?(?:gguf[-_.:])?q4(?:_[01km]|_k_[sml])?(?:[-_.]gguf)?", "int4"),
         (r"(?:gguf[-_.:])?q8(?:_0)?(?:[-_.]gguf)?", "int8-w8a16"),
+        (r"gguf", "int4"),  # of the files there, Q4_K_M is what tools fetch unless told otherwise
         (r"bf16|bfloat16", "bf16"),
         (r"fp16|float16", "fp16"),
     )

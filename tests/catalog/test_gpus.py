@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmco2.catalog import uncovered
 from llmco2.catalog.gpus import load_gpus, resolve_gpu
 from llmco2.errors import FileFormatError, UnknownNameError
 
@@ -63,6 +64,15 @@ def test_h100_sxm_is_stated_dense_and_in_si():
         ("H100-SXM5-80GB", 132, 1.83, 4096),
         ("H100-PCIe-80GB", 114, 1.62, 4096),
         ("RTX-5090", 170, 2.407, 512),
+        ("RTX-2080-Ti", 68, 1.545, 512),
+        ("Quadro-RTX-8000", 72, 1.77, 1024),
+        ("RTX-3090-Ti", 84, 1.86, 512),
+        ("RTX-A5500", 80, 1.665, 1024),
+        ("RTX-4070-Ti-SUPER", 66, 2.61, 512),
+        ("RTX-5070-Ti", 70, 2.452, 512),
+        ("P100-SXM2-16GB", 56, 1.48, 256),  # no tensor cores: twice the 64 lanes x 2 of FP32
+        ("MI100", 120, 1.502, 1024),
+        ("MI210", 104, 1.7, 1024),
         ("MI250", 208, 1.7, 1024),
         ("MI300X", 304, 2.1, 2048),
     ],
@@ -77,7 +87,7 @@ def test_16_bit_peaks_follow_from_units_and_clock(gpu_id, n_sms, clock_ghz, flop
 
 def test_precisions_exist_only_where_the_chip_has_them():
     for gpu in load_gpus().values():
-        if gpu.architecture in {"Volta", "Turing"}:
+        if gpu.architecture in {"Pascal", "Volta", "Turing"}:
             assert "bf16" not in gpu.peak_flops_per_s, gpu.gpu_id
         if gpu.vendor == "NVIDIA":
             assert ("fp8" in gpu.peak_flops_per_s) == (
@@ -136,6 +146,19 @@ def test_every_row_names_its_source_and_unverified_rows_claim_no_high_confidence
         ("V100", "V100-SXM2-16GB"),
         ("rtx4090", "RTX-4090"),
         ("JetsonOrin", "Jetson-AGX-Orin-64GB"),
+        ("GeForce RTX 2080 Ti", "RTX-2080-Ti"),
+        ("NVIDIA GeForce RTX 4070 Ti SUPER", "RTX-4070-Ti-SUPER"),
+        ("NVIDIA RTX 4000 SFF Ada Generation", "RTX-4000-SFF-Ada"),
+        ("Quadro RTX 8000", "Quadro-RTX-8000"),
+        ("Tesla P100-PCIE-16GB", "P100-PCIe-16GB"),
+        ("P100", "P100-PCIe-16GB"),
+        ("Tesla P40", "P40"),
+        ("NVIDIA GH200 120GB", "GH200-96GB"),
+        ("AMD Instinct MI300X OAM", "MI300X"),
+        ("Orin Nano", "Jetson-Orin-Nano-8GB"),
+        ("A100-80G", "A100-SXM4-80GB"),
+        ("V100-32G", "V100-SXM2-32GB"),
+        ("A10G", "A10G"),
     ],
 )
 def test_names_people_and_drivers_use(name, gpu_id):
@@ -162,6 +185,31 @@ def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean RTX-4090") as caught:
         resolve_gpu("RTX 4091")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("RTX 6000", "several boards are called so: say Quadro-RTX-6000, RTX-A6000, RTX-6000-Ada"),
+        ("RTX 4000", "several boards are called so: say RTX-A4000, RTX-4000-Ada"),
+        ("8xH100", r"argument of its own \(tensor_parallel\): H100-SXM5-80GB, 8"),
+        ("A100 x 4", r"argument of its own \(tensor_parallel\): A100-SXM4-80GB, 4"),
+        ("Apple M2 Ultra", "neither CPUs nor other accelerators"),
+        ("Intel Xeon", "neither CPUs nor other accelerators"),
+        ("TPU v4", "neither CPUs nor other accelerators"),
+    ],
+)
+def test_a_name_that_says_too_little_or_too_much_is_refused_with_what_to_say(name, message):
+    with pytest.raises(UnknownNameError, match=message) as caught:
+        resolve_gpu(name)
+    assert "did you mean" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_name_of_the_table_is_one_that_would_be_refused_by_its_kind():
+    for gpu in load_gpus().values():
+        for name in (gpu.gpu_id, *gpu.aliases, *gpu.nvml_names):
+            assert uncovered.why_no_gpu(name, name) == "", name
 
 
 @given(st.text(max_size=40))

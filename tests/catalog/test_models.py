@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmco2.catalog import model_names, tables
+from llmco2.catalog import model_names, tables, uncovered
 from llmco2.catalog.models import ALIAS_COLUMNS, architecture_from_shape, load_models, resolve_model
 from llmco2.catalog.precisions import resolve_precision
 from llmco2.errors import FileFormatError, InputError, UnknownNameError
@@ -46,6 +46,25 @@ from llmco2.errors import FileFormatError, InputError, UnknownNameError
         ("google/gemma-2-9b-it", "google/gemma-2-9b", "bf16"),
         ("EleutherAI/pythia-2.8b-deduped", "EleutherAI/pythia-2.8b", "fp16"),
         ("facebook/opt-13b", "facebook/opt-13b", "fp16"),
+        ("THUDM/chatglm3-6b", "zai-org/chatglm3-6b", "fp16"),
+        ("HuggingFaceTB/SmolLM-360M-Instruct", "HuggingFaceTB/SmolLM2-360M", "bf16"),
+        ("CohereLabs/aya-23-35B", "CohereForAI/c4ai-command-r-v01", "bf16"),
+        ("ibm-granite/granite-3.3-8b-instruct", "ibm-granite/granite-3.1-8b-instruct", "bf16"),
+        ("bigcode/starcoderbase", "bigcode/starcoder", "fp32"),
+        ("deepseek-ai/deepseek-moe-16b-chat", "deepseek-ai/deepseek-moe-16b-base", "bf16"),
+        ("Qwen/Qwen-7B-Chat", "Qwen/Qwen1.5-7B", "bf16"),
+        ("deepseek-r1:14b", "Qwen/Qwen2.5-14B", "bf16"),
+        ("llama3.2", "meta-llama/Llama-3.2-3B", "bf16"),
+        ("gemma2:9b", "google/gemma-2-9b", "bf16"),
+        ("phi3:mini", "microsoft/Phi-3-mini-4k-instruct", "bf16"),
+        ("starcoder:3b", "bigcode/starcoderbase-3b", "fp32"),
+        ("granite-code:20b", "ibm-granite/granite-20b-code-base", "bf16"),
+        ("WizardLM/WizardLM-13B-V1.2", "meta-llama/Llama-2-13b-hf", "fp16"),
+        ("openchat/openchat-3.5-0106", "mistralai/Mistral-7B-v0.1", "bf16"),
+        ("mlx-community/Llama-3.2-3B-Instruct-4bit", "meta-llama/Llama-3.2-3B", "int4"),
+        ("bartowski/Llama-3.2-3B-Instruct-GGUF", "meta-llama/Llama-3.2-3B", "int4"),
+        ("google/gemma-3-27b-it-qat-q4_0-gguf", "google/gemma-3-27b-it", "int4"),
+        ("ISTA-DASLab/gemma-3-27b-it-GPTQ-4b-128g", "google/gemma-3-27b-it", "int4"),
         ("facebook/opt-1.3b", "facebook/opt-1.3b", "fp16"),
     ],
 )
@@ -112,6 +131,33 @@ def test_a_typo_is_answered_with_the_nearest(typo, nearest):
     with pytest.raises(UnknownNameError, match=f"did you mean .*{nearest}") as caught:
         resolve_model(typo)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("google/flan-t5-xxl", "it is an encoder-decoder: only decoder-only language models are covered"),
+        ("facebook/bart-large-cnn", "it is an encoder-decoder"),
+        ("bert-base-uncased", "it is an encoder: only decoder-only language models are covered"),
+        ("FacebookAI/roberta-large", "it is an encoder:"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "it is an encoder:"),
+        ("stabilityai/stable-diffusion-xl-base-1.0", "it generates no text"),
+        ("gpt-4o", "it has no published shape"),
+        ("RWKV/rwkv-4-7b-pile", "it has layers that no row of the catalog can describe"),
+        ("google/gemma-3n-E4B-it", "it has layers of several widths"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused_for_what_it_is(name, reason):
+    with pytest.raises(UnknownNameError, match=reason) as caught:
+        resolve_model(name)
+    assert "did you mean" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_row_and_no_alias_is_a_name_that_would_be_refused_by_its_kind():
+    names = [*load_models(), *(row["alias"] for row in tables.read_table("model_aliases.csv", ALIAS_COLUMNS))]
+    refused = {name: uncovered.why_no_model(name) for name in names if uncovered.why_no_model(name)}
+    assert refused == {}
 
 
 @given(st.text(max_size=60))

@@ -1,0 +1,81 @@
+"""Names that people ask for and that no row can answer, each with why: it saves them guessing at spellings.
+
+Only a name that resolves to nothing is looked up here, so a row or an alias always wins.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_ENCODER: Final = "is an encoder: only decoder-only language models are covered"
+_ENCODER_DECODER: Final = "is an encoder-decoder: only decoder-only language models are covered"
+_NO_TEXT: Final = "generates no text: only decoder-only language models are covered"
+_UNPUBLISHED: Final = "has no published shape; give the shape of a model like it (architecture_from_shape)"
+_OTHER_MIXER: Final = "has layers that no row of the catalog can describe"
+_UNEVEN: Final = "has layers of several widths, which no row of the catalog can describe"
+_NARROW: Final = "has an embedding narrower than its layers, which no row of the catalog can describe"
+_BERTS: Final = "distil|al|ro|de|mo|tiny|xlm-?ro|modern|camem|sci|bio|fin|long"
+# The words of a name, between its separators, decide; the first pattern that fits does.
+_MODELS: Final = tuple(
+    (re.compile(rf"(?:^|[-_./\s]){pattern}"), reason)
+    for pattern, reason in (
+        (rf"(?:{_BERTS})?bert(?:a|weet)?(?:[-_v]|\d|$)", _ENCODER),
+        (r"(?:bge|e5|gte|electra|longformer|minilm|mpnet|jina-embeddings)(?:[-_]|$)", _ENCODER),
+        (r"all-(?:minilm|mpnet|distilroberta)", _ENCODER),
+        (r"(?:flan-?|m|um|by|long-?|code-?|switch-)?t5(?:gemma)?(?:[-_p.]|x+l|$)", _ENCODER_DECODER),
+        (r"(?:code)?t5p-", _ENCODER_DECODER),
+        (r"(?:flan-)?ul2(?:[-_]|$)", _ENCODER_DECODER),
+        (r"(?:t0(?:pp|_3b)?|mt0|m?bart|pegasus|nllb|m2m100)(?:[-_]|$)", _ENCODER_DECODER),
+        (r"(?:blenderbot|marian|opus-mt|led|switch-base)(?:[-_]|$)", _ENCODER_DECODER),
+        (r"whisper(?:[-_]|$)", _ENCODER_DECODER),
+        (r"(?:clip|siglip|vit|dinov?\d?|resnet\d*|swin|convnext|sam\d?)(?:[-_]|$)", _NO_TEXT),
+        (r"(?:stable-diffusion|sdxl|sd-?turbo|flux|latent-consistency|kandinsky|pixart)", _NO_TEXT),
+        (r"(?:gpt-?(?:3\.5|4|5)(?=[-_.o\s]|$)|chatgpt|o[134](?:-mini|-preview|-pro)?$)", _UNPUBLISHED),
+        (r"(?:claude|gemini|palm-?2?$|bard$|chinchilla|gopher|lamda|nova-(?:lite|micro|pro)|grok-[34])", _UNPUBLISHED),
+        (r"(?:rwkv|v\d-eagle|v\d-finch)", _OTHER_MIXER),
+        (r"(?:stripedhyena|evo-|hyena|hymba|zamba|ring-(?:mini|flash)-linear)", _OTHER_MIXER),
+        (r"(?:gemma-?3n|gemma-?4)", _UNEVEN),
+        (r"(?:openelm|mimo-v2|step-?3|llama-3_1-nemotron-(?:51b|ultra-253b))", _UNEVEN),
+        (r"opt-350m$", _NARROW),
+    )
+)  # fmt: skip
+_COUNT: Final = re.compile(r"^(\d+)\s*[x×*]\s*(?=\D)|\s*[x×*]\s*(\d{1,3})$", re.IGNORECASE)
+_NO_GPU: Final = re.compile(
+    r"(?:^|[-_\s])(?:cpu|xeon|epyc|ryzen|core\s*i\d|apple|m[1-5](?:\s|-|$)|tpu|inferentia\d?|trainium\d?)",
+    re.IGNORECASE,
+)
+# Names that several boards share, as far as people shorten them; drivers print the full one.
+_SHARED_NAMES: Final = {
+    "rtx6000": ("Quadro-RTX-6000", "RTX-A6000", "RTX-6000-Ada", "RTX-PRO-6000-Blackwell-WS"),
+    "rtx5000": ("RTX-A5000", "RTX-5000-Ada"),
+    "rtx4000": ("RTX-A4000", "RTX-4000-Ada", "RTX-4000-SFF-Ada"),
+    "rtx4500": ("RTX-A4500", "RTX-4500-Ada"),
+}
+
+
+def why_no_model(name: str) -> str:
+    """Return why the catalog has no model ``name``, or "" where nothing is known of it."""
+    spelled = name.strip().casefold()
+    for pattern, reason in _MODELS:
+        if pattern.search(spelled):
+            return f"it {reason}"
+    return ""
+
+
+def why_no_gpu(name: str, key: str) -> str:
+    """Return why no board is meant by ``name``, whose folded form is ``key``, or "" where nothing is known."""
+    if key in _SHARED_NAMES:
+        return f"several boards are called so: say {', '.join(_SHARED_NAMES[key])}"
+    if _NO_GPU.search(name):
+        return "only boards of NVIDIA, AMD and Intel are covered, neither CPUs nor other accelerators"
+    return ""
+
+
+def without_count(name: str) -> tuple[str, str]:
+    """Return ``name`` without a count of boards ("8xH100", "A100 x 4"), and the count ("" where none)."""
+    match = _COUNT.search(name.strip())
+    if match is None:
+        return name, ""
+    count = match.group(1) or match.group(2)
+    return _COUNT.sub("", name.strip(), count=1).strip(), count
