@@ -92,7 +92,8 @@ def _load(path: str, _version: FileVersion, answering: tuple[str, str] | None) -
     try:
         text: Any = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise FileFormatError(explain(what, got=str(error), remedy=remedy)) from error
+        got = getattr(error, "strerror", None) or error  # the path is in ``what`` already
+        raise FileFormatError(explain(what, got=got, remedy=remedy)) from error
     if (
         not isinstance(text, dict)
         or text.get("format") != FORMAT

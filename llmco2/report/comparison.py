@@ -52,11 +52,11 @@ _ORDERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A figure of each row; one of ``spared``, an answer's column, goes first where the width has no room."""
+    """A figure of each row, made from a column of the answer."""
 
     heading: str
+    answer: str
     text: Callable[[Mapping[Any, Any]], str]
-    spared: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +81,18 @@ def comparison_table(comparison: Comparison, width: int = MIN_WIDTH) -> Renderab
     rows = comparison.answers.to_dict("records")
     good = [row for row in rows if not row["error"]]
     failed = [row for row in rows if row["error"]]
+    table, left_out = _fitting_table(good, comparison, width)
     return Group(
         Text(_shared(rows[0], comparison.varied), style="bold"),
         Text(),
-        _fitting_table(good, comparison, width),
+        table,
         Text(),
-        *map(Text, _footnotes(good, comparison)),
+        *map(Text, _footnotes(good, comparison, left_out)),
+        *(
+            [Text(f"For want of width without {', '.join(left_out)}; --format csv has all.")]
+            if left_out
+            else []
+        ),
         *_failures(failed, comparison.varied),
     )
 
@@ -116,19 +122,23 @@ def _shared(row: Mapping[Any, Any], varied: Sequence[str]) -> str:
     return " · ".join(parts)
 
 
-def _fitting_table(rows: Sequence[Mapping[Any, Any]], comparison: Comparison, width: int) -> Table:
-    """Return the table with the gaps and columns that ``width`` has room for."""
-    yearly = comparison.requests_per_s is not None
-    columns = _FIRST + (_YEARLY if yearly else _EACH)
-    spared = [column for column in columns if column.spared not in ("", comparison.order)]
-    tries = [columns, *([one for one in columns if one not in spared[:n]] for n in range(1, len(spared) + 1))]
+def _fitting_table(
+    rows: Sequence[Mapping[Any, Any]], comparison: Comparison, width: int
+) -> tuple[Table, list[str]]:
+    """Return the table with the gaps and columns that ``width`` has room for, and the headings left out."""
+    columns = _FIRST + (_EACH if comparison.requests_per_s is None else _YEARLY)
+    order = comparison.order
+    if order not in {column.answer for column in columns}:  # what sorts is shown
+        columns += (_Column(order, order, lambda row: quantities.three_digits(row[order])),)
+    spared = [column for column in _SPARED if column in columns and column.answer != order]
     console = Console(width=10 * MAX_WIDTH)
-    for shown in tries:
+    for n_out in range(len(spared) + 1):
+        shown = [column for column in columns if column not in spared[:n_out]]
         for gap in (2, 1):
             table = _table(rows, comparison.varied, shown, gap)
             if console.measure(table).maximum <= width:
-                return table
-    return table
+                return table, list(map(_heading, spared[:n_out]))
+    return table, list(map(_heading, spared))
 
 
 def _table(
@@ -150,7 +160,13 @@ def _table(
     return table
 
 
+def _heading(column: _Column) -> str:
+    return column.heading.replace("\n", " ")
+
+
 def _label(name: str, row: Mapping[Any, Any]) -> str:
+    if name == "model" and not row["model"].endswith(".json"):
+        return str(row["model"]).rsplit("/", 1)[-1]  # the organisation decides nothing
     return f"{row[name]:,g}" if isinstance(row[name], int | float) else str(row[name])
 
 
@@ -182,35 +198,46 @@ def _carbon_of_a_year(row: Mapping[Any, Any]) -> str:
     return quantities.three_digits(mass_kg / KILOGRAMS_PER_TONNE)
 
 
-_LATENCY: Final = _Column("latency", lambda row: quantities.time_text(row["latency_s"]), "latency_s")
-_FIRST: Final = (_Column("J/output\ntoken", _per_output_token), _Column("90% interval ", _interval))
-_EACH: Final = (
-    _Column("J per\nrequest", _energy_per_request),
-    _Column("TTFT", lambda row: quantities.time_text(row["ttft_s"]), "ttft_s"),
-    _Column("TPOT", lambda row: quantities.time_text(row["tpot_s"])),
-    _LATENCY,
-    _Column("gCO2e per\nrequest", _carbon_per_request),
+def _tpot(row: Mapping[Any, Any]) -> str:
+    return quantities.time_text(row["tpot_s"]) if row["tpot_s"] > 0.0 else "–"  # one token: none comes later
+
+
+_FIRST: Final = (
+    _Column("J/output\ntoken", "energy_per_output_token_j", _per_output_token),
+    _Column("90% interval ", "energy_low_j", _interval),
 )
+_REQUEST: Final = _Column("J per\nrequest", "energy_j", _energy_per_request)
+_TTFT: Final = _Column("TTFT", "ttft_s", lambda row: quantities.time_text(row["ttft_s"]))
+_TPOT: Final = _Column("TPOT", "tpot_s", _tpot)
+_LATENCY: Final = _Column("latency", "latency_s", lambda row: quantities.time_text(row["latency_s"]))
+_CARBON: Final = _Column("gCO2e per\nrequest", "operational_gco2e", _carbon_per_request)
+_EACH: Final = (_REQUEST, _TTFT, _TPOT, _LATENCY, _CARBON)
 _YEARLY: Final = (
     _LATENCY,
-    _Column("GPUs", lambda row: f"{row['gpus_needed']:,.0f}"),
-    _Column("MWh\na year", _energy_of_a_year),
-    _Column("tCO2e\na year", _carbon_of_a_year),
+    _Column("GPUs", "gpus_needed", lambda row: f"{row['gpus_needed']:,.0f}"),
+    _Column("MWh\na year", "energy_per_year_kwh", _energy_of_a_year),
+    _Column("tCO2e\na year", "operational_per_year_kgco2e", _carbon_of_a_year),
 )
+_SPARED: Final = (_TTFT, _LATENCY, _TPOT, _CARBON, _REQUEST)  # left out in this order for want of width
 
 
-def _footnotes(rows: Sequence[Mapping[Any, Any]], comparison: Comparison) -> Iterable[str]:
+def _footnotes(
+    rows: Sequence[Mapping[Any, Any]], comparison: Comparison, left_out: Sequence[str]
+) -> Iterable[str]:
     if len(rows) > 1:
         order = comparison.order
         yield f"{len(rows):,} combinations, {_ORDERS.get(order, f'least {order} first')}."
     kwh = quantities.three_digits(kwh_from_joules(_TOKENS_PER_MILLION))
     yield f"1 J per token is {kwh} kWh per million tokens. Energy is that of the GPUs."
-    yield f"CO2e is operational, {_grid(comparison)}, plus embodied."
+    if _heading(_CARBON) not in left_out:
+        yield f"CO2e is operational, {_grid(comparison)}, plus embodied."
     if comparison.requests_per_s is not None:
         yield (
             f"For {comparison.requests_per_s:,g} requests/s all year: the GPUs of whole deployments; energy and CO2e "
             "of the requests, without idle time."
         )
+    if left_out:
+        yield f"For want of width without {', '.join(left_out)}; --format csv has all."
     if any(not row["in_domain"] for row in rows):
         yield "* outside the domain the predictor was trained on; --format csv says why, in notes."
 

@@ -199,6 +199,13 @@ def test_a_rate_adds_the_year_to_one_request_and_to_a_file(llmco2: Run, tmp_path
     )
 
 
+def test_a_calibration_that_is_not_there_is_named_once(llmco2: Run) -> None:
+    outcome = llmco2(*BASE, "--gpu", "H100,H200", "--calibration", "nope.json")
+    assert outcome.err == (
+        "llmco2: nope.json is no calibration: got No such file or directory; write one with llmco2 calibrate\n"
+    )
+
+
 def test_what_does_not_go_together_says_so(llmco2: Run, tmp_path: Path) -> None:
     requests = tmp_path / "r.csv"
     requests.write_text(f"model,gpu\n{MODEL},H100\n")
@@ -231,3 +238,46 @@ def test_the_printed_comparison_names_what_differs_and_fits_a_terminal(
     assert "in zone FRA, plus embodied" in text
     assert "more like it)" in text
     assert " ".join(text.split()).count("does not fit") == 2  # one reason for each kind of failure
+
+
+def test_a_narrow_terminal_leaves_out_whole_columns_and_says_which(
+    llmco2: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = "meta-llama/Llama-3.1-8B-Instruct,deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"
+    argv = ("predict", models, "--gpu", "H100-SXM5-80GB,H200", "--engine", "vllm,hf-eager")
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = llmco2(*argv).out
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "DeepSeek-R1-Distill-Qwen-32B  H100-SXM5-80GB  hf-eager" in narrow
+    assert "without TTFT, latency, TPOT, gCO2e per request, J per request;" in narrow
+    assert "CO2e is" not in narrow
+    monkeypatch.setenv("COLUMNS", "200")
+    wide = llmco2(*BASE, "--gpu", "H100-SXM5-80GB,H200", "--batch-size", "1,8").out
+    assert max(map(len, wide.splitlines())) <= 120
+    assert "For want of width" not in wide
+    assert all(heading in wide for heading in ("TTFT", "TPOT", "latency", "J per", "gCO2e per"))
+
+
+@pytest.mark.parametrize(
+    ("order", "heading"), [("tpot_s", "TPOT"), ("energy_per_total_token_j", "energy_per_total_token_j")]
+)
+def test_what_sorts_is_shown(llmco2: Run, monkeypatch: pytest.MonkeyPatch, order: str, heading: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    argv = (
+        *BASE,
+        "--gpu",
+        "H100-SXM5-80GB,H200",
+        "--batch-size",
+        "1,8",
+        "--tensor-parallel",
+        "1,2",
+        "--kv-precision",
+    )
+    lines = llmco2(*argv, "bf16,fp8", "--sort", order).out.splitlines()
+    assert any(heading in line for line in lines[:5])
+
+
+def test_a_single_output_token_has_no_time_between_tokens(llmco2: Run) -> None:
+    lines = llmco2(*BASE[:-1], "1,64", "--gpu", "H100").out.splitlines()
+    (line,) = (line for line in lines if line.startswith("     1 "))
+    assert " – " in line.partition(" ms")[2]
