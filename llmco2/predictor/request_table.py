@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from llmco2.errors import InputError, explain
 from llmco2.kernels.columns import Column
-from llmco2.records.columns import REQUIRED_COLUMNS, misspelt_column
+from llmco2.records.columns import REQUIRED_COLUMNS, ZONE_COLUMN, misspelt_column
 from llmco2.records.request import (
     MAX_BATCH_SIZE,
     MAX_PARALLEL,
@@ -70,7 +70,7 @@ def read_request_table(requests: pd.DataFrame) -> RequestTable:
     for row in np.flatnonzero(~_well_formed(names, numbers, serving)).tolist():
         errors[row] = _row_error(requests, row, names, numbers, serving)
     continuous = np.array([name == "continuous" for name in serving.distinct], dtype=np.float64)
-    names["zone"] = _names(requests, "zone")
+    names[ZONE_COLUMN] = _names(requests, ZONE_COLUMN)
     return RequestTable(names=names, numbers=numbers, continuous=continuous[serving.codes], errors=errors)
 
 
@@ -84,7 +84,7 @@ def _check_columns(requests: pd.DataFrame) -> None:
             )
         )
     columns = [str(column) for column in requests.columns]
-    twice = [name for name in (*REQUEST_COLUMNS, "zone") if columns.count(name) > 1]
+    twice = [name for name in (*REQUEST_COLUMNS, ZONE_COLUMN) if columns.count(name) > 1]
     if twice:
         raise InputError(explain(f"the table of requests has the column {twice[0]!r} twice", expected="once"))
     slip = misspelt_column(columns)

@@ -42,6 +42,7 @@ YEARLY_COLUMNS: Final = (
 )
 FRAME_COLUMNS: Final = REQUEST_COLUMNS + ANSWER_COLUMNS
 REQUIRED_COLUMNS: Final = ("model", "gpu")
+ZONE_COLUMN: Final = "zone"  # of a row's own, in place of the whole table's; no part of the request
 
 
 def misspelt_column(names: Sequence[str]) -> tuple[str, str] | None:
@@ -51,9 +52,10 @@ def misspelt_column(names: Sequence[str]) -> tuple[str, str] | None:
     request column but for case, punctuation or a plural (``batchsize``, ``gpus``) would otherwise be kept as
     one of these while its request took the default.
     """
-    meant = {_folded(name): name for name in REQUEST_COLUMNS if name not in names}
+    read = (*REQUEST_COLUMNS, ZONE_COLUMN)
+    meant = {_folded(name): name for name in read if name not in names}
     for name in names:
-        if name not in REQUEST_COLUMNS and _folded(name) in meant:
+        if name not in read and _folded(name) in meant:
             return name, meant[_folded(name)]
     return None
 

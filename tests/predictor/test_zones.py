@@ -37,3 +37,8 @@ def test_what_is_no_table_is_named(requests: object) -> None:
         InputError, match=r"no pandas DataFrame: got (str|list|dict|NoneType); pandas\.DataFrame"
     ):
         predict_frame(requests)  # type: ignore[arg-type]
+
+
+def test_a_slip_in_the_column_s_name_is_no_column_of_one_s_own() -> None:
+    with pytest.raises(InputError, match="unknown column: got 'Zone'; did you mean zone"):
+        predict_frame(pd.DataFrame([ONE | {"Zone": "FRA"}]))
