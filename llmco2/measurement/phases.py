@@ -36,6 +36,7 @@ PARTS_DISAGREE: Final = "parts_disagree"
 UNSETTLED: Final = "unsettled"
 DECODE_BY_DIFFERENCE: Final = "decode_by_difference"
 _GROWTH: Final = 1.2  # a repeat estimate comes from one run; a window that falls short is run longer by this
+_SURE_GROWTH: Final = 1.05  # once a whole window told how long a run takes
 _LONGER_TRIES: Final = 4
 _SURE_SHARE: Final = 0.2  # of the whole: a smaller difference of two times is no time of decode
 
@@ -105,7 +106,7 @@ def measure_phases(
             if number >= blocks_of(run_s[phase], span_s, plan):
                 continue
             block = measure_block(phase, runners[phase], repeats[phase], meter, plan)
-            repeats[phase] = block.repeats
+            repeats[phase] = next_repeats(block, meter, plan)
             blocks[phase].append(block)
             report(phase, block.energy_j)
     prefill, whole = label(blocks[PREFILL]), label(blocks[WHOLE])
@@ -274,6 +275,14 @@ def measure_block(phase: str, run: Runner, repeats: int, meter: EnergyMeter, pla
     if energy_j is None:
         raise MeasurementError(explain(f"no energy reading of {phase}", got=_why(reading)))
     return Block(reading=reading, repeats=repeats, energy_j=energy_j, timings=timings)
+
+
+def next_repeats(block: Block, meter: EnergyMeter, plan: MeasurePlan) -> int:
+    """Return how often to run in the next window, as ``block`` tells; never more often than in it."""
+    span_s = span_needed_s(block.reading.counter_period_s or _counter_period_s(meter), plan)
+    return min(
+        block.repeats, repeats_to_span(_SURE_GROWTH * span_s, block.reading.duration_s / block.repeats)
+    )
 
 
 def _window(

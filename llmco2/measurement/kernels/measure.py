@@ -19,6 +19,7 @@ from llmco2.measurement.phases import (
     first_guess,
     label,
     measure_block,
+    next_repeats,
     warm_up,
 )
 from llmco2.measurement.plan import MeasurePlan, repeats_to_span
@@ -63,7 +64,7 @@ def measure_kernel(kernel: Kernel, meter: EnergyMeter, plan: MeasurePlan, report
     blocks: list[Block] = []
     for _ in range(int(plan.blocks)):
         block = measure_block(WINDOW, run, repeats, meter, plan)
-        repeats = block.repeats
+        repeats = next_repeats(block, meter, plan)
         blocks.append(block)
         report(WINDOW, block.energy_j)
     flags += label_flags([block.reading for block in blocks])
