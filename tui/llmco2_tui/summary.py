@@ -18,7 +18,7 @@ from llmco2.units import kwh_from_joules
 from llmco2_tui.comparison import Comparison, Quantity
 from llmco2_tui.sitting import Sitting
 from llmco2_tui.views import state_words
-from llmco2_tui.widgets.wording import clock_time, gib, percent, request_text, signed_percent, watts
+from llmco2_tui.widgets.wording import clock_time, count, gib, percent, request_text, signed_percent, watts
 
 FORMAT: Final = "llmco2-monitor"
 VERSION: Final = 1
@@ -154,7 +154,7 @@ def _gpu_text(row: Any) -> str:
 def _comparison_text(view: Comparison) -> list[str]:
     if view.request is None:
         return []
-    lines = [f"workload: {request_text(view.request)}, {view.batches:.4g} batches measured"]
+    lines = [f"workload: {request_text(view.request)}, {count(view.batches)} batches measured"]
     if view.why_not is not None:
         lines.append(f"no prediction: {view.why_not}")
     for row in view.rows:

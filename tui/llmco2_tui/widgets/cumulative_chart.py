@@ -36,7 +36,7 @@ def cumulative_lines(points: Sequence[Point], width: int, height: int) -> list[L
     if height < 3 or width <= _AXIS:
         return []
     if not points:
-        return [[("cumulative energy: nothing measured yet", "muted")]]
+        return [[("nothing measured yet: press m as one batch starts, and again as it ends", "muted")]]
     last = points[-1]
     title: Line = [
         ("cumulative energy  ", "strong"),
