@@ -17,9 +17,11 @@ from llmco2.measurement.counter import CounterTrack, Tick, period_from_ticks
 from llmco2.measurement.nvml import NvmlGpu, ReadFailedError
 from llmco2.measurement.phase_window import GpuWindow, PowerIntegral
 
-CLOSE_LOOK_S: Final = 0.0005  # between polls while a tick is due
+# Each poll takes the interpreter from a thread that launches kernels: no more of them than the label needs.
+CLOSE_LOOK_S: Final = 0.0005  # between polls while a tick is due, at least …
+CLOSE_LOOK_SHARE: Final = 0.05  # … and this share of the counter's period
 UNKNOWN_PERIOD_LOOK_S: Final = 0.001
-POWER_INTERVAL_S: Final = 0.01
+POWER_INTERVAL_S: Final = 0.02  # sensors of recent boards move every 25 ms or less often
 IDLE_POWER_INTERVAL_S: Final = 0.1  # between windows, where the integral must go on for want of a counter
 STATE_INTERVAL_S: Final = 0.5  # clocks, temperature, utilisation: ten calls, so seldom
 RETRY_S: Final = 1.0  # between attempts to reach a lost GPU
@@ -52,7 +54,8 @@ class WatchedGpu:
         """Return when this GPU wants anything read next."""
         if self.lost is not None:
             return self.retry_s
-        look_s = CLOSE_LOOK_S if self.track.period_s else UNKNOWN_PERIOD_LOOK_S
+        period_s = self.track.period_s
+        look_s = max(CLOSE_LOOK_S, CLOSE_LOOK_SHARE * period_s) if period_s else UNKNOWN_PERIOD_LOOK_S
         due_s = max(self.counter_due_s(now_s), now_s + look_s)
         return min(due_s, self.power_due_s) if self.has_power else due_s
 
