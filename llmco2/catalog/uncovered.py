@@ -16,9 +16,12 @@ _OTHER_MIXER: Final = "has layers that no row of the catalog can describe"
 _UNEVEN: Final = "has layers of several widths, which no row of the catalog can describe"
 _NARROW: Final = "has an embedding narrower than its layers, which no row of the catalog can describe"
 _BERTS: Final = "distil|al|ro|de|mo|tiny|xlm-?ro|modern|camem|sci|bio|fin|long"
+_BITS: Final = (
+    "names weights of 2, 3, 5 or 6 bits; give the plain name and precision int4 or int8-w8a16 beside it"
+)
 # The words of a name, between its separators, decide; the first pattern that fits does.
 _MODELS: Final = tuple(
-    (re.compile(rf"(?:^|[-_./\s]){pattern}"), reason)
+    (re.compile(rf"(?:^|[-_./:\s]){pattern}"), reason)
     for pattern, reason in (
         (rf"(?:{_BERTS})?bert(?:a|weet)?(?:[-_v]|\d|$)", _ENCODER),
         (r"(?:bge|e5|gte|electra|longformer|minilm|mpnet|jina-embeddings)(?:[-_]|$)", _ENCODER),
@@ -38,6 +41,7 @@ _MODELS: Final = tuple(
         (r"(?:gemma-?3n|gemma-?4)", _UNEVEN),
         (r"(?:openelm|mimo-v2|step-?3|llama-3_1-nemotron-(?:51b|ultra-253b))", _UNEVEN),
         (r"opt-350m$", _NARROW),
+        (r"i?q[2356](?:_k|_[01]|_xx?s)?(?:_[sml]|_xl)?(?:[-_.]gguf)?$", _BITS),
     )
 )  # fmt: skip
 _COUNT: Final = re.compile(r"^(\d+)\s*[x×*]\s*(?=\D)|\s*[x×*]\s*(\d{1,3})$", re.IGNORECASE)

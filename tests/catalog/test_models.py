@@ -145,6 +145,8 @@ def test_a_typo_is_answered_with_the_nearest(typo, nearest):
         ("gpt-4o", "it has no published shape"),
         ("RWKV/rwkv-4-7b-pile", "it has layers that no row of the catalog can describe"),
         ("google/gemma-3n-E4B-it", "it has layers of several widths"),
+        ("mistral-7b-instruct-v0.2.Q5_K_M.gguf", "weights of 2, 3, 5 or 6 bits; give the plain name"),
+        ("llama3.1:8b-instruct-q6_K", "weights of 2, 3, 5 or 6 bits"),
     ],
 )
 def test_a_model_of_another_kind_is_refused_for_what_it_is(name, reason):
