@@ -130,6 +130,8 @@ class NvmlGpu:
             return getattr(self._pynvml, name)(handle, *args)
         except self._pynvml.NVMLError as error:
             raise ReadFailedError(int(error.value), str(error)) from error
+        except AttributeError as error:  # an older nvidia-ml-py has no such call, whatever the driver has
+            raise ReadFailedError(reading.FUNCTION_NOT_FOUND) from error
 
     def _optional(self, name: str, *args: Any) -> Any:
         """Return ``None`` where this driver or GPU does not offer the call; a lost GPU still raises."""

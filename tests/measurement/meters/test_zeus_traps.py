@@ -179,3 +179,34 @@ def test_the_wall_clock_may_jump_and_the_length_of_a_window_does_not(rig, monkey
         reading = meter.end_window("a")
     assert reading.duration_s == pytest.approx(1.0)
     assert reading.energy_j == pytest.approx(70.0, rel=0.01)
+
+
+def test_what_zeus_asks_at_its_start_and_a_guest_refuses_costs_no_measurement(rig, monkeypatch):
+    """It asks for the architecture only to guess whether there is a counter; the meter has read the counter."""
+    nvidia = importlib.import_module("zeus.device.gpu.nvidia")
+    common = importlib.import_module("zeus.device.gpu.common")
+
+    def refuse(self):
+        raise common.ZeusGPUNotSupportedError("Not Supported")
+
+    monkeypatch.setattr(nvidia.NVIDIAGPU, "supports_get_total_energy_consumption", refuse)
+    with ZeusMeter(clock=rig.clock) as meter:
+        meter.begin_window("a")
+        rig.clock.sleep(1.5)
+        reading = meter.end_window("a")
+    assert reading.energy_j == pytest.approx(105.0, rel=0.01)
+    assert reading.method == "counter_slope"
+    assert reading.gpus[0].counter_window_energy_j == pytest.approx(105.0, rel=0.03)
+
+
+def test_a_call_that_an_older_binding_lacks_is_a_reason_and_no_crash(rig, monkeypatch):
+    pynvml = importlib.import_module("pynvml")
+    for name in ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetC2cModeInfoV"):
+        monkeypatch.delattr(pynvml, name, raising=False)
+    zeus_gpu = importlib.import_module("zeus.device.gpu.nvidia").NVIDIAGPU
+    monkeypatch.setattr(zeus_gpu, "__init__", lambda self, index: None)  # zeus itself needs the newer binding
+    monkeypatch.setattr(zeus_gpu, "supports_get_total_energy_consumption", lambda self: True)
+    with ZeusMeter(clock=rig.clock, windows=False) as meter:
+        (sample,) = meter.sample()
+    assert sample.temperature_c == 35.0
+    assert sample.power_w == pytest.approx(70.0)
