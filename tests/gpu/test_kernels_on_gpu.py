@@ -8,7 +8,8 @@ from llmco2.measurement.kernels.measure import measure_kernel
 from llmco2.measurement.kernels.shapes import KernelShape
 from llmco2.measurement.plan import MeasurePlan
 
-pytestmark = pytest.mark.gpu
+# What a release of torch or CUDA warns of is nothing that is checked here.
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
 PLAN = MeasurePlan(blocks=3, warm_up_limit_s=10.0, temperature_span_s=1.0)
 SHAPES = [
@@ -65,7 +66,7 @@ def test_the_command_that_was_simulated_works_unchanged_and_names_what_does_not_
     campaign = tmp_path / "k.yaml"
     campaign.write_text(
         "kernels:\n  - {kind: gemm, m: [1, 1024], n: 4096, k: 4096}\n"
-        "  - {kind: copy, m: 2000000000, n: 4096}\nmeasure: {blocks: 2}\n"
+        "  - {kind: copy, m: 2000000000, n: 4096}\nmeasure: {blocks: 2, minimum_periods: 25}\n"
     )
     output = tmp_path / "kernels.jsonl"
     command = ["measure", "--kernels", str(campaign), "--output", str(output)]

@@ -12,7 +12,8 @@ from llmco2.measurement.meter import COUNTER_SLOPE, WindowReading
 from llmco2.measurement.simulated_library import forget_zeus_devices
 from llmco2.measurement.zeus_meter import ZeusMeter, open_meter
 
-pytestmark = pytest.mark.gpu
+# What a release of torch or CUDA warns of is nothing that is checked here.
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
 Work = Callable[[int], None]
 
