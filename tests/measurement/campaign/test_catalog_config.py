@@ -26,8 +26,12 @@ transformers = pytest.importorskip(
 from llmco2.measurement.workloads.transformers_workload import TransformersWorkload  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
-CAMPAIGN = Path(__file__).parents[3] / "datasets" / "campaigns" / "phases.yaml"
-PHASES = yaml.safe_load(CAMPAIGN.read_text(encoding="utf-8"))["focused"]["grid"]["model"]
+CAMPAIGNS = Path(__file__).parents[3] / "datasets" / "campaigns"
+PHASES = [
+    model
+    for name in ("phases.yaml", "recurrent.yaml")
+    for model in yaml.safe_load((CAMPAIGNS / name).read_text(encoding="utf-8"))["focused"]["grid"]["model"]
+]
 # Lineages that run code of their own, which transformers does not carry, those that no Lineage writes a config for,
 # and one whose experts' width is unknown.
 REFUSED = {
