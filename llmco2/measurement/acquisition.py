@@ -10,6 +10,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from llmco2.errors import InputError, explain
 from llmco2.measurement.campaign_file import Focus
@@ -78,6 +79,33 @@ class Visits:
         return [c for c in remaining if c.model == self._model]
 
 
+class Broken:
+    """Which ways of running a model never work here, whatever its sizes: told from what failed.
+
+    A machine's release may lack what another has (a static cache for one class, a config's keys); each such
+    failure costs seconds, and the same way is not tried a third time.
+    """
+
+    TRIES: Final = 2
+    KINDS: Final = ("engine_error", "unsupported", "no_config", "missing_package", "unexpected")
+
+    def __init__(self) -> None:
+        """Nothing has failed yet."""
+        self._failures: Counter[tuple[object, ...]] = Counter()
+        self._works: set[tuple[object, ...]] = set()
+
+    def ended(self, configuration: RunConfiguration, failure_reason: str | None) -> None:
+        """Take note of a configuration that was tried; ``None``: it was measured."""
+        if failure_reason is None:
+            self._works.add(_deployment(configuration))
+        elif failure_reason.partition(":")[0] in self.KINDS:
+            self._failures[_deployment(configuration)] += 1
+
+    def __contains__(self, configuration: RunConfiguration) -> bool:
+        way = _deployment(configuration)
+        return way not in self._works and self._failures[way] >= self.TRIES
+
+
 def novelty(candidate: RunConfiguration, measured: Sequence[RunConfiguration]) -> float:
     """Return 0 to 1: how far the nearest measured configuration of the same deployment is, in doublings.
 
@@ -90,7 +118,16 @@ def novelty(candidate: RunConfiguration, measured: Sequence[RunConfiguration]) -
 
 
 def _deployment(c: RunConfiguration) -> tuple[object, ...]:
-    return (c.model, c.workload, c.engine_name, c.tensor_parallel, c.precision, c.attention, c.static_cache)
+    return (
+        c.model,
+        c.workload,
+        c.engine_name,
+        c.tensor_parallel,
+        c.precision,
+        c.attention,
+        c.static_cache,
+        c.compiled,
+    )
 
 
 def _distance(a: RunConfiguration, b: RunConfiguration) -> float:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from llmco2.errors import InputError, explain
-from llmco2.measurement.acquisition import Scores, Visits, choose_next
+from llmco2.measurement.acquisition import Broken, Scores, Visits, choose_next
 from llmco2.measurement.campaign_file import Campaign
 from llmco2.measurement.configuration import SERVER, RunConfiguration
 from llmco2.measurement.meter import EnergyMeter
@@ -112,15 +112,17 @@ class _PhaseRunner(CampaignRunner[RunConfiguration, MeasuredRun]):
                 explain("a focused campaign needs a model's uncertainty", remedy="use grid or list")
             )
         scores, costs = self._tools.scores(machine.gpu), self._costs(machine.gpu)
-        visits = self._visits(ended, machine)
-        while remaining and self.budget.left:
+        visits, broken = self._visits(ended, machine), self._broken(ended, machine)
+        while (remaining := [c for c in remaining if c not in broken]) and self.budget.left:
             candidates = remaining if visits is None else visits.choices(remaining)
             chosen = choose_next(candidates, ended, focus, scores, costs)
             remaining.remove(chosen)
             ended.append(chosen)
             yield chosen
+            row = self._log.rows[-1]
+            broken.ended(chosen, row.failure_reason)
             if visits is not None:
-                visits.ended(chosen, succeeded=self._log.rows[-1].status == "ok")
+                visits.ended(chosen, succeeded=row.status == "ok")
 
     def _visits(self, ended: Sequence[RunConfiguration], machine: Machine) -> Visits | None:
         """Return the round of visits to the models, as far as it has come; ``None`` where there is none."""
@@ -132,6 +134,14 @@ class _PhaseRunner(CampaignRunner[RunConfiguration, MeasuredRun]):
         for configuration in ended:
             visits.ended(configuration, succeeded=self._id(configuration, machine) in succeeded)
         return visits
+
+    def _broken(self, ended: Sequence[RunConfiguration], machine: Machine) -> Broken:
+        """Return which ways of running a model are known not to work, from the log."""
+        reasons = {row.run_id: row.failure_reason for row in self._log.rows}
+        broken = Broken()
+        for configuration in ended:
+            broken.ended(configuration, reasons.get(self._id(configuration, machine)))
+        return broken
 
     def _costs(self, gpu: str) -> Scores | None:
         """Return the seconds that measuring takes, where the campaign draws by them."""

@@ -9,6 +9,7 @@ from llmco2.measurement.acquisition import Visits, choose_next, novelty
 from llmco2.measurement.campaign import run_campaign
 from llmco2.measurement.campaign_file import Focus
 from llmco2.measurement.run_log import RunLog, read_runs
+from llmco2.measurement.workloads.workload import WorkloadError
 from tests.measurement.campaign.conftest import (
     batches,
     campaign_of,
@@ -153,3 +154,32 @@ def test_a_campaign_draws_by_the_time_that_its_plan_takes(path, machine):
         run_campaign(campaign_of(*pool, focus=focus), log, tools)
     long_ones = sum(row.prompt_tokens == 1000 for row in read_runs(path))
     assert long_ones <= 3  # about one in thirty, where blind draws would take one in two
+
+
+def test_a_way_of_running_that_fails_twice_is_not_drawn_again_also_after_resuming(path, machine):
+    """Sizes that do not fit say nothing of a way of running; an engine that cannot run it does."""
+    machine.scores = lambda gpu: lambda candidates: [1.0] * len(candidates)
+    pool = [replace(c, static_cache=static) for c in batches(*range(1, 11)) for static in (False, True)]
+    tools = machine.tools()
+
+    def make_workload(configuration, meter):
+        if configuration.static_cache:
+            raise WorkloadError("engine_error", "sizes of tensors must match")
+        if configuration.batch_size > 7:
+            raise WorkloadError("out_of_memory", "no room")
+        return tools.make_workload(configuration, meter)
+
+    def go(runs):
+        with RunLog(path) as log:
+            run_campaign(
+                campaign_of(*pool, focus=Focus(runs=runs, exploration_share=1.0)),
+                log,
+                replace(tools, make_workload=make_workload),
+            )
+        return [(row.failure_reason or "ok").partition(":")[0] for row in read_runs(path)]
+
+    assert go(5).count("engine_error") <= 2
+    ends = go(20)
+    assert ends.count("engine_error") == 2
+    assert ends.count("out_of_memory") == 3
+    assert ends.count("ok") == 7
