@@ -1,7 +1,7 @@
 """Many requests at once: a file of them, or every combination of options that were given several values.
 
 Invariant: one call answers them all, in the same columns. The rows of a file keep their order; those of a
-comparison are sorted, the ones without an answer last.
+comparison are sorted: first what fits its GPUs, then batches that would run in turns, and without an answer last.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from llmco2.cli import requests_file
 from llmco2.errors import InputError, UnknownNameError, explain
 from llmco2.predictor.calibration import calibration_mismatch
 from llmco2.predictor.checkpoint import load_checkpoint
+from llmco2.predictor.fit import IN_TURNS
 from llmco2.records.columns import ANSWER_COLUMNS, YEARLY_COLUMNS
 from llmco2.units import GRAMS_PER_KILOGRAM, kwh_from_joules
 
@@ -97,7 +98,7 @@ def compare(
     if answers["energy_j"].isna().all():
         raise InputError(str(answers["error"].iloc[0]))
     answers = _with_year(answers, given)
-    answers = answers.sort_values([order, _TIE_BREAK], na_position="last", ignore_index=True)
+    answers = _in_order(answers, order)
     if target is None and given.get("format", "table") == "table":
         from llmco2.report.comparison import Comparison, print_comparison  # noqa: PLC0415 - rich
 
@@ -114,6 +115,15 @@ def compare(
         _write(answers, given, None, target)
     _warn_of_other_checkpoint(overrides)
     return 0
+
+
+def _in_order(answers: pd.DataFrame, order: str) -> pd.DataFrame:
+    """Return the rows sorted by ``order``; a batch that its GPUs cannot hold at once never leads."""
+    places = answers[[order, _TIE_BREAK]].assign(
+        has_none=answers["energy_j"].isna(), waits=answers["notes"].str.contains(IN_TURNS, regex=False)
+    )
+    sorted_places = places.sort_values(["has_none", "waits", order, _TIE_BREAK])
+    return answers.loc[sorted_places.index].reset_index(drop=True)
 
 
 def combinations(asked: Mapping[str, Any]) -> pd.DataFrame:

@@ -35,6 +35,9 @@ WIDEST_REMEDY: Final = 64  # GPUs; no remedy asks for more
 _NOTHING_FITS: Final = "use a smaller model, a narrower precision or more pipeline stages"
 
 
+IN_TURNS: Final = "so it would run in turns"  # what the note of a batch that waits for memory says
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryVerdict:
     """What to say about a request whose memory need exceeds the GPU's: an error, or else notes."""
@@ -58,9 +61,7 @@ def memory_verdicts(
     names = {i: _described(deployments[i]) for i in set(sizes.deployment[failing].tolist())}
     verdicts = {}
     for row in np.flatnonzero(waits).tolist():
-        note = (
-            f"KV cache of the batch exceeds GPU memory by {missing_gb[row]:.3g} GB, so it would run in turns"
-        )
+        note = f"KV cache of the batch exceeds GPU memory by {missing_gb[row]:.3g} GB, {IN_TURNS}"
         verdicts[row] = MemoryVerdict(notes=(note,))
     wider = fitting_tensor_parallel(deployments, sizes, failing)
     for row, fitting in zip(failing.tolist(), wider, strict=True):

@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from llmco2.predictor.fit import IN_TURNS
 from llmco2.records.request import UNKNOWN
 from llmco2.report import quantities
 from llmco2.report.table import MAX_WIDTH, MIN_WIDTH, bullet, print_fitting
@@ -88,11 +89,6 @@ def comparison_table(comparison: Comparison, width: int = MIN_WIDTH) -> Renderab
         table,
         Text(),
         *map(Text, _footnotes(good, comparison, left_out)),
-        *(
-            [Text(f"For want of width without {', '.join(left_out)}; --format csv has all.")]
-            if left_out
-            else []
-        ),
         *_failures(failed, comparison.varied),
     )
 
@@ -176,7 +172,7 @@ def _per_output_token(row: Mapping[Any, Any]) -> str:
 
 def _interval(row: Mapping[Any, Any]) -> str:
     tokens = float(row["batch_size"]) * float(row["output_tokens"])
-    mark = " " if row["in_domain"] else "*"
+    mark = "†" if IN_TURNS in row["notes"] else " " if row["in_domain"] else "*"
     return quantities.range_text(row["energy_low_j"], row["energy_high_j"], tokens) + mark
 
 
@@ -238,7 +234,9 @@ def _footnotes(
         )
     if left_out:
         yield f"For want of width without {', '.join(left_out)}; --format csv has all."
-    if any(not row["in_domain"] for row in rows):
+    if any(IN_TURNS in row["notes"] for row in rows):
+        yield "† the cache of the whole batch does not fit: it would run in turns and cost more than shown."
+    if any(not row["in_domain"] and IN_TURNS not in row["notes"] for row in rows):
         yield "* outside the domain the predictor was trained on; --format csv says why, in notes."
 
 

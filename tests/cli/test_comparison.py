@@ -144,6 +144,28 @@ def test_rows_without_an_answer_come_last_and_all_of_them_is_an_error(llmco2: Ru
     assert "does not fit" in outcome.err
 
 
+def test_a_batch_that_would_run_in_turns_does_not_lead(llmco2: Run) -> None:
+    """256 sequences of 1,149 tokens take 96 GB of cache; two H100 have 30 GB beside the weights."""
+    arguments = (
+        "predict",
+        "meta-llama/Llama-3.1-70B",
+        "--gpu",
+        "H100",
+        "--tensor-parallel",
+        "2",
+        "--engine",
+        "vllm",
+    )
+    result = llmco2(*arguments, "--batch-size", "16,256,64")
+    assert result.status == 0, result.err
+    rows = [line.split() for line in result.out.splitlines() if line.strip()[:2] in {"16", "64", "25"}]
+    assert [row[0] for row in rows] == ["64", "16", "256"]
+    assert float(rows[2][1]) < float(rows[0][1])  # although it looks cheaper
+    assert "†" in " ".join(rows[2])
+    assert "† the cache of the whole batch does not fit" in result.out
+    assert result.out.count("For want of width") <= 1
+
+
 def test_a_comparison_goes_to_a_file_as_a_table_of_requests_does(llmco2: Run, tmp_path: Path) -> None:
     target = tmp_path / "grid.csv"
     outcome = llmco2(*BASE, "--gpu", "H100", "--batch-size", "1..4", "--output", str(target))
