@@ -69,7 +69,8 @@ def test_what_is_stated_is_what_loads(configuration, model_type, attention):
 
 def test_models_that_the_phases_campaign_must_not_ask_for_sdpa(configuration):
     refused = {name for name in CONFIGS if "sdpa" not in supported_attention(configuration(name))}
-    assert refused - {"gemma2"} == {"bloom", "mamba"}  # Gemma 2 states sdpa in some releases and not in others
+    # Gemma 2 states sdpa in some releases and not in others
+    assert refused - {"gemma2"} == {"bloom", "mamba"}
     assert supported_attention(configuration("mamba")) == ()
     assert "flash_attention_2" in supported_attention(configuration("gemma2"))
 

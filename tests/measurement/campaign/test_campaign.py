@@ -53,7 +53,8 @@ def test_a_row_carries_label_and_provenance(path, machine):
     assert row.average_power_w == pytest.approx(row.energy_j / row.latency_s)
     assert row.energy_std_j == pytest.approx(0.0, abs=1e-9)
     assert row.window_s == pytest.approx(row.repeats * row.latency_s)
-    assert re.fullmatch(r"prefill repeats 6[5-8]; n", row.notes)  # windows of 1.2, 1.05 and 1.05 s, 0.05 s each
+    # windows of 1.2, 1.05 and 1.05 s, 0.05 s each
+    assert re.fullmatch(r"prefill repeats 6[5-8]; n", row.notes)
     expected = MeasuredRun(
         run_id=batches(4)[0].run_id(gpu="H100-SXM5-80GB", simulated=True),
         source="test",
