@@ -8,6 +8,7 @@ can, and else the model is built anew.
 from __future__ import annotations
 
 import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 from llmco2.measurement.configuration import RunConfiguration
@@ -49,11 +50,15 @@ class KeptModel:
 
 
 def free_memory() -> None:
-    """Give what torch holds of the device's memory without need back; nothing where CUDA was never started."""
-    gc.collect()
-    import torch  # noqa: PLC0415
+    """Give what torch holds of the device's memory without need back; nothing where CUDA was never started.
 
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    A campaign of servers needs no torch, so it is not imported to find out.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return
+    gc.collect()
+    if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 import weakref
 from dataclasses import replace
 
@@ -200,3 +201,21 @@ def test_a_launch_that_cuda_refuses_is_no_broken_machine(text, kind):
     with pytest.raises(WorkloadError) as caught, translated("a run"):
         raise RuntimeError(text)
     assert caught.value.kind == kind
+
+
+def test_letting_go_of_nothing_needs_no_torch(monkeypatch):
+    """A campaign of servers runs where torch is not installed."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    KeptModel().drop()
+
+
+def test_memory_goes_back_to_the_gpu_once_the_model_is_gone(configuration, monkeypatch):
+    order = []
+    models = KeptModel()
+    _, model = models.get(configuration, CPU)
+    weakref.finalize(model, order.append, "model")
+    del model
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: order.append("cache"))
+    models.drop()
+    assert order == ["model", "cache"]
