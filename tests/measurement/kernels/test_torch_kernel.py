@@ -262,8 +262,9 @@ def test_energy_of_a_launch_is_the_simulated_power_times_its_measured_time(make_
         label = measure_kernel(kernel, meter, plan, lambda stage, energy_j: windows.append(energy_j))
     # a busy machine sees ticks late
     assert label.energy_j == pytest.approx(power_w * label.latency_s, rel=0.05)
-    assert label.window_s == pytest.approx(label.launches * label.latency_s, rel=0.1)
+    # windows need not hold equally many launches, and on a busy machine not equally quick ones
+    assert label.window_s == pytest.approx(sum(reading.duration_s for reading in label.readings))
     assert label.launches % kernel.launches_per_cycle == 0
     assert len(label.readings) == 3
     assert all(reading.duration_s >= 0.2 and reading.simulated for reading in label.readings)
-    assert sum(windows) == pytest.approx(label.launches * label.energy_j, rel=0.1)
+    assert sum(windows) == pytest.approx(sum(reading.energy_j for reading in label.readings))
