@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from llmco2.data.shapes import batch_shapes, mean_basis
 from llmco2.errors import InputError, RequestError, explain
 from llmco2.features.basis import phase_basis
 from llmco2.features.deployment import Deployment, deployment_columns, resolve_deployment
@@ -100,17 +101,21 @@ def run_tensors(runs: pd.DataFrame) -> RunTensors:
         keys[name] = keys[name].fillna(UNKNOWN)
     codes, unique = pd.factorize(pd.MultiIndex.from_frame(keys))
     deployments = tuple(_deployment(tuple(key), runs, codes, i) for i, key in enumerate(unique))
-    columns = deployment_columns(deployments).take(codes)
     output = numbers(runs["output_tokens"].astype(float).fillna(1.0).clip(lower=1.0))
+    prompts = numbers(assumed_prompt_tokens(runs))
+    shapes = batch_shapes(runs["shape_mix"], numbers(runs["batch_size"]), prompts, output)
+    columns = deployment_columns(deployments).take(codes[shapes.run])
     work = columns.workload(
-        numbers(runs["batch_size"]),
-        numbers(assumed_prompt_tokens(runs)),
-        output,
-        numbers(runs["serving"] == "continuous"),
+        shapes.batch_size,
+        shapes.prompt_tokens,
+        shapes.output_tokens,
+        numbers(runs["serving"] == "continuous")[shapes.run],
     )
-    limit = numbers(runs["power_limit_w"])
+    limit = numbers(runs["power_limit_w"])[shapes.run]
     limit = np.where(np.isnan(limit), columns.device.tdp_w, limit)
-    bases = tuple(tensor_basis(phase_basis(phase, columns, work, limit)[0]) for phase in PHASES)
+    bases = tuple(
+        tensor_basis(mean_basis(phase_basis(phase, columns, work, limit)[0], shapes)) for phase in PHASES
+    )
     return RunTensors(
         deployments=deployments,
         deployment=torch.from_numpy(codes.astype(np.int64)),
