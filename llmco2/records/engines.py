@@ -78,6 +78,12 @@ _ALL: Final = (
         launches_from_python=True,
     ),
     Engine(
+        name="hf-autocast",
+        description="Hugging Face transformers, eager, under torch.autocast",
+        aliases=("transformers-autocast",),
+        launches_from_python=True,
+    ),
+    Engine(
         name="hf-compile",
         description="Hugging Face transformers under torch.compile with a static cache",
         aliases=("torch-compile", "hf-torch-compile", "transformers-compile"),

@@ -201,6 +201,7 @@ def test_dfki_divides_a_run_over_its_batches_and_keeps_their_shapes(write_raw: C
     assert (row["energy_j"], row["latency_s"]) == (300.0, 1.5)
     assert (row["batch_size"], row["prompt_tokens"], row["output_tokens"]) == (6.0, 86.0, 4101.0)
     assert row["weight"] == pytest.approx(0.2)
+    assert row["engine"] == "hf-autocast"  # and not the engine of every other eager source
     pd.DataFrame(shapes[:0], columns=list(shapes[0])).to_csv(folder / "dfki_batches.csv.gz", index=False)
     with pytest.raises(FileFormatError, match="no batch shapes for a dfki run"):
         import_source("dfki", folder)
