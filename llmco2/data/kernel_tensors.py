@@ -276,5 +276,5 @@ def _kernel_basis(kernels: list[OneKernel], columns: DeploymentColumns, keep: ND
         is_slot = prefill.ndim == 2
         values = np.where(phase[:, None] == 1 if is_slot else phase == 1, decode, prefill)
         picked[field.name] = np.where(keep, values, 0.0) if is_slot else values
-    picked["steps"] = np.zeros(len(kernels))  # no scheduler runs between kernels
+    picked["steps"] = picked["sequence_steps"] = np.zeros(len(kernels))  # no scheduler runs between kernels
     return PhaseBasis(**picked)

@@ -60,7 +60,7 @@ def decode_regimes(decode: PhaseBasis) -> NDArray[np.str_]:
     """Return what each row's decode spends most time on, before any constant is fitted.
 
     Seconds at peak rate are multiplied by the readout's initial inverse efficiencies; the host's are its initial
-    seconds per step and per launch, and the launches' own.
+    seconds per step, per launch and per sequence, and the launches' own.
     """
     initial = {name: limits[2] for name, limits in {**SLOT_COEFFICIENTS, **PHASE_COEFFICIENTS}.items()}
 
@@ -72,6 +72,7 @@ def decode_regimes(decode: PhaseBasis) -> NDArray[np.str_]:
     launches = decode.launches.sum(1).double().numpy()
     host = initial["host_step_s"] * decode.steps.double().numpy()
     host = host + (initial["host_launch_s"] + initial["launch_s"]) * launches
+    host = host + initial["host_sequence_s"] * decode.sequence_steps.double().numpy()
     table = {
         "memory": seconds("weight", "activation", "kv"),
         "compute": seconds("compute"),

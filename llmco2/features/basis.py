@@ -30,6 +30,7 @@ def phase_basis(
         network_s=times.network_s,
         launches=table.launches,
         steps=table.steps,
+        sequence_steps=work.batch_size * (table.steps if phase == "decode" else 1.0),
         n_gpus=work.n_gpus,
         n_shards=work.tensor_parallel,
         tdp_w=tdp,

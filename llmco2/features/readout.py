@@ -5,7 +5,8 @@ trained is what predicts. Time is never under the roofline, power never over the
 request grows, because coefficients do not depend on its size and every term does so monotonically.
 
     kernel time   t = (compute ⊕ memory) + network + launches·launch_s      ⊕: smooth maximum
-    phase time    T = (Σ t ⊕ host time) ⊕ power-limited time                host time = steps·a + launches·b
+    phase time    T = (Σ t ⊕ host time) ⊕ power-limited time
+    host time     steps·a + launches·b + (sequences of each step)·c
     energy        E = n_gpus·idle·T
                       + shards·[TDP·(active·Σ t + Σ network_s·e_n) + W_c·Σ compute_s·e_c + W_m·Σ traffic_s·e_m]
 
@@ -44,6 +45,7 @@ SLOT_COEFFICIENTS: Final = {
 PHASE_COEFFICIENTS: Final = {
     "host_step_s": (1e-6, 0.3, 1e-3),
     "host_launch_s": (1e-8, 2e-4, 2e-6),
+    "host_sequence_s": (1e-7, 2e-3, 1.5e-5),
     "idle_power": (0.04, 0.6, 0.16),
     "active_power": (0.005, 0.6, 0.12),
 }
@@ -60,6 +62,7 @@ class PhaseBasis:
     network_s: Array
     launches: Array
     steps: Array
+    sequence_steps: Array  # Σ over steps of the sequences in each, which a scheduler handles one by one
     n_gpus: Array
     n_shards: Array  # GPUs that work at the same time: n_gpus over pipeline stages
     tdp_w: Array
@@ -113,7 +116,11 @@ def phase_readout(
     """Return time and energy of a phase; slot coefficients ``(n_requests, n_slots)``, phase ``(n_requests,)``."""
     kernels = kernel_times_s(xp, basis, slot)
     busy_s = kernels.sum(-1)
-    host_s = phase["host_step_s"] * basis.steps + phase["host_launch_s"] * basis.launches.sum(-1)
+    host_s = (
+        phase["host_step_s"] * basis.steps
+        + phase["host_launch_s"] * basis.launches.sum(-1)
+        + phase["host_sequence_s"] * basis.sequence_steps
+    )
     working_j = (
         dynamic_energy_j(basis, slot) + basis.tdp_w * phase["active_power"] * busy_s
     )  # one GPU per stage

@@ -17,16 +17,14 @@ from torch_geometric.nn import SAGEConv, global_mean_pool
 
 from llmco2.features.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
 from llmco2.features.groups import BOARD_KIND
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded, score_of
+from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 from llmco2.kernels.slots import KINDS, N_SLOTS, PHASES, SLOT_KINDS
 from llmco2.networks.batch import DeploymentBatch
-from llmco2.records.engines import ENGINES
+from llmco2.networks.engine_priors import engine_phase_mean, engine_slot_mean
 
 N_SLOT_COEFFICIENTS: Final = len(SLOT_COEFFICIENTS)
 N_PHASE_COEFFICIENTS: Final = len(PHASE_COEFFICIENTS)
 _KIND_OF_SLOT: Final = [KINDS.index(kind) for kind in SLOT_KINDS.values()]
-# A slot stands for several operators, each some 10 microseconds of dispatch in an eager framework.
-EAGER_LAUNCH_S: Final = 5e-5
 N_LEVELS: Final = 3  # power, kernel time, host time
 _POWER_SLOT: Final = [name.endswith("_power") for name in SLOT_COEFFICIENTS]
 _POWER_PHASE: Final = [name.endswith("_power") for name in PHASE_COEFFICIENTS]
@@ -63,7 +61,8 @@ class CoefficientNetwork(nn.Module):
         correction_limit: largest absolute score the graph network may add.
     """
 
-    engine_phase_mean: Tensor  # what engine_phase is shrunk to
+    engine_slot_mean: Tensor  # what engine_slot is shrunk to
+    engine_phase_mean: Tensor
 
     def __init__(self, vocabulary: Vocabulary, *, hidden_dim: int = 32, n_rounds: int = 2,
                  correction_limit: float = 1.0) -> None:  # fmt: skip
@@ -75,7 +74,8 @@ class CoefficientNetwork(nn.Module):
         self.kind_slot = nn.Parameter(torch.zeros(len(KINDS), N_SLOT_COEFFICIENTS))
         self.base_slot = nn.Parameter(torch.zeros(N_SLOT_COEFFICIENTS))
         self.base_phase = nn.Parameter(torch.zeros(len(PHASES), N_PHASE_COEFFICIENTS))
-        self.engine_slot = nn.Parameter(torch.zeros(n_engines, N_SLOT_COEFFICIENTS))
+        self.register_buffer("engine_slot_mean", engine_slot_mean(vocabulary.engines), persistent=False)
+        self.engine_slot = nn.Parameter(engine_slot_mean(vocabulary.engines))
         self.register_buffer("engine_phase_mean", engine_phase_mean(vocabulary.engines), persistent=False)
         self.engine_phase = nn.Parameter(engine_phase_mean(vocabulary.engines))
         self.engine_kind = nn.Parameter(torch.zeros(n_engines, len(KINDS), N_SLOT_COEFFICIENTS))
@@ -163,20 +163,6 @@ class CoefficientNetwork(nn.Module):
         dense = dense.index_put((graphs.batch * N_SLOTS + graphs.slot,), node)
         phase = limit * torch.tanh(self.phase_head(pooled) / self.correction_limit)
         return dense.view(len(PHASES), n, N_SLOTS, -1), phase.view(len(PHASES), n, -1)
-
-
-def engine_phase_mean(engines: tuple[str, ...]) -> Tensor:
-    """Return the scores that ``engine_phase`` is shrunk to, ``(n_engines + 1, n_phases, n_phase)``.
-
-    Zero, save that operators launched from Python take the host about EAGER_LAUNCH_S each.
-    """
-    prior = torch.zeros(len(engines) + 1, len(PHASES), N_PHASE_COEFFICIENTS)
-    names = list(PHASE_COEFFICIENTS)
-    launch = score_of(EAGER_LAUNCH_S, *PHASE_COEFFICIENTS["host_launch_s"])
-    for i, name in enumerate(engines, start=1):
-        if name in ENGINES and ENGINES[name].launches_from_python:
-            prior[i, :, names.index("host_launch_s")] = launch
-    return prior
 
 
 def is_gate_open(batch: DeploymentBatch) -> Tensor:

@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 FACTORS: Final[Mapping[str, tuple[str, ...]]] = {
     "compute time": ("compute",),
     "memory time": ("weight", "activation", "kv"),
-    "overhead": ("launch_s", "host_step_s", "host_launch_s", "network"),
+    "overhead": ("launch_s", "host_step_s", "host_launch_s", "host_sequence_s", "network"),
     "static power": ("idle_power", "active_power"),
     "dynamic power": ("compute_power", "memory_power", "network_power"),
 }

@@ -59,8 +59,11 @@ sampling from the whole vocabulary, FP8 with a scale per block, experts' results
 launches from Python as what an eager framework's host does; and to a tight prior on sources' own offsets and a gate
 that opens wherever the engine was measured on the board (each tried once). Tried and not kept: looser priors on engine
 traits, tight priors on every constant, more hidden names (twice), an exact optimiser, output lengths that spread under
-continuous serving, a host's time per sequence, board traits from TDP per bandwidth, rate and SM, static power by
-technology, and a graph network fitted jointly and ungated. One seed throughout.
+continuous serving, board traits from TDP per bandwidth, rate and SM, static power by technology (twice), traffic that
+stalls without moving bytes, and a graph network fitted jointly and ungated. A last round read throughputs that stand
+still while batches grow: a scheduler's time per sequence (tried once before with a start too small to be reached), the
+shapes of runs of many batches, autocast as an engine of its own, the passes of an eager framework over its cache and
+activations, and errors that count hardly more than linearly (three bends were tried). One seed throughout.
 """
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from llmco2.data.tensors import IS_ENERGY, LABELS, RunBatch
-from llmco2.features.readout import SLOT_COEFFICIENTS, PhaseReadout, phase_readout
+from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseReadout, phase_readout
 from llmco2.kernels.slots import KINDS
 from llmco2.networks.coefficients import CoefficientNetwork, Coefficients
 
@@ -26,7 +26,12 @@ LABEL_WEIGHTS: Final = {
     "latency_s": 0.3,
 }
 _SMALLEST: Final = 1e-12
+# Beyond this log error a row pulls no harder: engines have rare regimes that no request tells, and the middle of the
+# others is the better answer.
+HUBER_DELTA: Final = 0.07
 _KV: Final = [i for i, name in enumerate(SLOT_COEFFICIENTS) if name == "kv"]
+_HOST: Final = [i for i, name in enumerate(PHASE_COEFFICIENTS) if name.startswith("host_")]
+_POWER: Final = [i for i, name in enumerate(PHASE_COEFFICIENTS) if name.endswith("_power")]
 _OWN: Final = [
     i for i, kind in enumerate(KINDS) if kind in ("attention", "cache", "communication", "sampling")
 ]
@@ -47,9 +52,13 @@ class Priors:
     engine_kind: float = 0.2
     engine_own_kind: float = 0.6  # of the kinds that engines write themselves
     engine_host: float = 1.5
+    engine_power: float = (
+        0.7  # of what a board draws whatever runs, which is more the board's than the engine's
+    )
     feature: float = 0.3
     engine_feature: float = 0.3
     engine_feature_host: float = 0.5
+    engine_feature_power: float = 0.3
     precision: float = 0.4
     gpu: float = 0.15
     family: float = 0.10
@@ -64,14 +73,16 @@ class Priors:
             (network.base_slot[_KV], self.base_kv),
             (network.base_phase, self.base),
             (network.kind_slot, self.kind),
-            (network.engine_slot, self.engine),
+            (network.engine_slot - network.engine_slot_mean, self.engine),
             (network.engine_kind[:, _OWN], self.engine_own_kind),
             (network.engine_kind[:, _LIBRARY], self.engine_kind),
-            (network.engine_phase - network.engine_phase_mean, self.engine_host),
+            ((network.engine_phase - network.engine_phase_mean)[..., _HOST], self.engine_host),
+            ((network.engine_phase - network.engine_phase_mean)[..., _POWER], self.engine_power),
             (network.feature_slot, self.feature),
             (network.feature_phase, self.feature),
             (network.engine_feature_slot, self.engine_feature),
-            (network.engine_feature_phase, self.engine_feature_host),
+            (network.engine_feature_phase[..., _HOST], self.engine_feature_host),
+            (network.engine_feature_phase[..., _POWER], self.engine_feature_power),
             (network.precision_slot, self.precision),
             (network.gpu_level, self.gpu),
             (network.family_level, self.family),
@@ -133,7 +144,7 @@ def log_errors(predicted: Tensor, labels: Tensor) -> Tensor:
     return torch.where(known, ratio, torch.zeros_like(ratio))
 
 
-def robust_loss(errors: Tensor, labels: Tensor, weight: Tensor, *, delta: float = 0.5) -> Tensor:
+def robust_loss(errors: Tensor, labels: Tensor, weight: Tensor, *, delta: float = HUBER_DELTA) -> Tensor:
     """Return the weighted Huber loss of log errors, summed over labels and averaged over rows."""
     label_weight = errors.new_tensor([LABEL_WEIGHTS[name] for name in LABELS])
     huber = nn.functional.huber_loss(errors, torch.zeros_like(errors), reduction="none", delta=delta)

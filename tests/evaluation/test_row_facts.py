@@ -19,16 +19,17 @@ def test_each_resource_can_be_the_largest() -> None:
         "compute_s": "compute",
         "network_s": "network",
         "steps": "host",
+        "sequence_steps": "host",
     }
-    host_step_s = PHASE_COEFFICIENTS["host_step_s"][2]
+    host_s = {"steps": "host_step_s", "sequence_steps": "host_sequence_s"}
     columns = {f.name: torch.zeros(len(rows)) for f in fields(PhaseBasis)}
     for name in ("compute_s", "weight_s", "activation_s", "kv_s", "network_s", "launches"):
         columns[name] = torch.zeros(len(rows), N_SLOTS)
     for name in ("compute_s", "weight_s", "network_s"):
         columns[name][:, 0] = 0.1
     for place, name in enumerate(rows):
-        if name == "steps":
-            columns["steps"][place] = 1.0 / host_step_s
+        if name in host_s:
+            columns[name][place] = 1.0 / PHASE_COEFFICIENTS[host_s[name]][2]
         else:
             columns[name][place, 3] = 1.0
     assert decode_regimes(PhaseBasis(**columns)).tolist() == list(rows.values())

@@ -153,9 +153,9 @@ def test_a_long_table_is_answered_in_order_across_chunks(random_checkpoint_path:
     answers = predict_frame(table, checkpoint=str(random_checkpoint_path))
     assert answers["batch_size"].tolist() == batches.tolist()
     few = predict_frame(table.iloc[:192], checkpoint=str(random_checkpoint_path))
-    np.testing.assert_allclose(answers["energy_j"][:192], few["energy_j"], rtol=1e-12)
-    # Rows 192 apart ask the same.
-    np.testing.assert_allclose(answers["energy_j"][192:], answers["energy_j"][:-192], rtol=1e-12)
+    np.testing.assert_allclose(answers["energy_j"][:192], few["energy_j"], rtol=1e-6)
+    # Rows 192 apart ask the same; the graph network's 32-bit products differ in their last bits from chunk to chunk.
+    np.testing.assert_allclose(answers["energy_j"][192:], answers["energy_j"][:-192], rtol=1e-6)
 
 
 def test_numpy_scalars_are_numbers(random_checkpoint_path: Any) -> None:

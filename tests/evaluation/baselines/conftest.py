@@ -49,6 +49,7 @@ def two_kernels() -> PhaseBasis:
         network_s=np.array([[0.0, 4.0]]),
         launches=np.array([[10.0, 30.0]]),
         steps=np.array([5.0]),
+        sequence_steps=np.array([5.0]),
         n_gpus=np.array([2.0]),
         n_shards=np.array([2.0]),
         tdp_w=np.array([400.0]),
