@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 
 class LLMCO2Error(Exception):
@@ -38,7 +39,11 @@ class UnknownNameError(InputError):
         self.suggestions: Sequence[str] = nearest_names(name, known)
         hint = f"did you mean {', '.join(self.suggestions)}?" if self.suggestions else ""
         super().__init__(
-            explain(f"unknown {kind}", got=repr(name), remedy=" ".join(x for x in (hint, remedy) if x))
+            explain(
+                f"unknown {kind}",
+                got=shortened(repr(name), _NAME_SHOWN),
+                remedy=" ".join(x for x in (hint, remedy) if x),
+            )
         )
 
 
@@ -66,11 +71,24 @@ class MeasurementError(LLMCO2Error):
     """The machine could not be measured; the text says why and what mends it."""
 
 
+_NAME_SHOWN: Final = 80
+_VALUE_SHOWN: Final = 200
+_COMPARED: Final = 120  # characters of a name that is compared with known ones: comparing takes time squared
+
+
+def shortened(value: object, limit: int = _VALUE_SHOWN) -> str:
+    """Return the text of ``value``; of one longer than ``limit`` the two ends and how long it is."""
+    text = str(value)
+    if len(text) <= limit:
+        return text
+    tail = limit // 4
+    return f"{text[: limit - tail]}…{text[-tail:]} ({len(text):,} characters)"
+
+
 def explain(what: str, *, got: object = None, expected: object = None, remedy: str = "") -> str:
-    """Return the one-line message ``what: got …, expected …; remedy``."""
-    facts = [
-        f"{label} {value}" for label, value in (("got", got), ("expected", expected)) if value is not None
-    ]
+    """Return the one-line message ``what: got …, expected …; remedy``; a long ``got`` is shortened."""
+    facts = [] if got is None else [f"got {shortened(got)}"]
+    facts += [] if expected is None else [f"expected {expected}"]
     line = what + (": " + ", ".join(facts) if facts else "")
     return " ".join((line + (f"; {remedy}" if remedy else "")).split())
 
@@ -78,7 +96,7 @@ def explain(what: str, *, got: object = None, expected: object = None, remedy: s
 def nearest_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """Return up to ``limit`` known names nearest to ``name``, best first, comparing without case."""
     by_key = {candidate.casefold(): candidate for candidate in known}
-    key = name.casefold()
+    key = name.casefold()[:_COMPARED]
     inside = sorted((k for k in by_key if key and key in k), key=len)
     close = difflib.get_close_matches(key, by_key, n=limit, cutoff=0.55)
     ordered = dict.fromkeys([*close, *inside])

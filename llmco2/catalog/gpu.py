@@ -31,4 +31,6 @@ class Gpu:
     aliases: tuple[str, ...] = ()
     source: str = ""
     retrieved: str = ""  # ISO date of the check
+    verified_how: str = ""  # the arithmetic or second source that agrees
     confidence: str = ""  # high | medium | low
+    note: str = ""  # what sources disagree about, and traps

@@ -14,6 +14,8 @@ H200      H200-SXM-141GB       GB200     GB200-186GB
 P100      P100-PCIe-16GB       RTX 8000  Quadro-RTX-8000
 ========  =================    ========  ================
 
+Cloud instances, servers and Slurm's gres mean several boards: see :mod:`llmco2.catalog.instances`.
+
 A name may also be the path of a JSON datasheet (``*.json``) for a GPU that the table lacks; its keys are the
 columns of ``datasets/gpus.csv``.
 """
@@ -27,7 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from llmco2.catalog import tables, uncovered
+from llmco2.catalog import instances, tables, uncovered
 from llmco2.catalog.gpu import Gpu
 from llmco2.errors import FileFormatError, UnknownNameError, explain
 from llmco2.units import BYTES_PER_GB, BYTES_PER_GIB
@@ -78,26 +80,39 @@ def load_gpus() -> Mapping[str, Gpu]:
 def resolve_gpu(name: str) -> Gpu:
     """Return the GPU that ``name`` means: an id, alias, NVML device name or the path of a JSON datasheet.
 
-    Raises UnknownNameError with the nearest ids, FileFormatError for a damaged datasheet.
+    A name of several boards ("p5.48xlarge", "gpu:h100:4", "8xH100") gives their kind; :func:`counted_gpus` tells how
+    many. Raises UnknownNameError with the nearest ids or with what else the name means (a TPU, a slice of a board),
+    FileFormatError for a damaged datasheet.
     """
     gpu = _known(name)
     if gpu is not None:
         return gpu
     if name.casefold().endswith(".json"):
         return gpu_from_datasheet(Path(name))
-    reason = uncovered.why_no_gpu(name, _key(name))
+    boards = instances.named_boards(name)
+    counted = _known(boards.board) if boards is not None else None
+    if counted is not None:
+        return counted
+    reason = "it does not say which GPU" if instances.names_no_kind(name) else ""
+    reason = reason or uncovered.why_no_gpu(name, _key(name))
     if reason:
         raise UnknownNameError("GPU", name, (), remedy=reason)
-    bare, count = uncovered.without_count(name)
-    counted = _known(bare) if count else None
-    if counted is not None:
-        remedy = f"the number of GPUs is an argument of its own (tensor_parallel): {counted.gpu_id}, {count}"
-        raise UnknownNameError("GPU", name, (), remedy=remedy)
     gpus = load_gpus()
-    known = [*gpus, *(alias for each in gpus.values() for alias in each.aliases)]
+    known = [*gpus, *(alias for each in gpus.values() for alias in each.aliases), *instances.instance_names()]
     raise UnknownNameError(
         "GPU", name, known, remedy="or give a JSON datasheet with the columns of datasets/gpus.csv"
     )
+
+
+def counted_gpus(name: str) -> instances.NamedBoards | None:
+    """Return how many boards ``name`` means where it says so (an instance, "gpu:h100:4"), or None.
+
+    None also for a board's own name, though it end in a number, and for a board that is not known.
+    """
+    if not isinstance(name, str) or _known(name) is not None or name.casefold().endswith(".json"):
+        return None
+    boards = instances.named_boards(name)
+    return boards if boards is not None and _known(boards.board) is not None else None
 
 
 def _known(name: str) -> Gpu | None:
@@ -165,7 +180,9 @@ def gpu_from_row(row: tables.Row, where: str) -> Gpu:
         aliases=tables.names(row, "aliases"),
         source=tables.optional_text(row, "source"),
         retrieved=tables.optional_text(row, "retrieved"),
+        verified_how=tables.optional_text(row, "verified_how"),
         confidence=tables.optional_text(row, "confidence"),
+        note=tables.optional_text(row, "note"),
     )
 
 

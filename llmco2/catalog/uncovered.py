@@ -44,11 +44,46 @@ _MODELS: Final = tuple(
         (r"i?q[2356](?:_k|_[01]|_xx?s)?(?:_[sml]|_xl)?(?:[-_.]gguf)?$", _BITS),
     )
 )  # fmt: skip
-_COUNT: Final = re.compile(r"^(\d+)\s*[x×*]\s*(?=\D)|\s*[x×*]\s*(\d{1,3})$", re.IGNORECASE)
-_NO_GPU: Final = re.compile(
-    r"(?:^|[-_\s])(?:cpu|xeon|epyc|ryzen|core\s*i\d|apple|m[1-5](?:\s|-|$)|tpu|inferentia\d?|trainium\d?)",
-    re.IGNORECASE,
+_COVERED: Final = "only boards of NVIDIA, AMD and Intel are covered, neither CPUs nor other accelerators"
+_START: Final = r"(?:^|[-_\s/.])"
+_END: Final = r"(?=[-_\s/.\d]|$)"
+# What is no GPU, by the words people use for it; each reason names what it is.
+_NO_GPU: Final = tuple(
+    (re.compile(rf"{_START}(?:{words})", re.IGNORECASE), what)
+    for words, what in (
+        (
+            rf"tpu|v(?:2|3|4|5e|5p|5litepod|6e|7x)-\d+$|v5e$|v5p$|v6e$|trillium|ironwood|ct\d[a-z]*-",
+            "a Google TPU",
+        ),
+        (rf"trainium|inferentia|neuron{_END}|(?:trn|inf)\d[a-z]*\.", "an AWS Trainium or Inferentia chip"),
+        (rf"ascend|atlas\s*\d|910[bc]?{_END}|910[bc]\d?$|310p", "a Huawei Ascend NPU"),
+        (rf"groq|lpu{_END}", "a Groq LPU"),
+        (rf"cerebras|wse-?\d|cs-?[23]$", "a Cerebras wafer"),
+        (rf"sambanova|sn\d\dl?{_END}|rdu{_END}", "a SambaNova RDU"),
+        (rf"graphcore|ipu{_END}|bow-\d", "a Graphcore IPU"),
+        (r"tenstorrent|wormhole|blackhole", "a Tenstorrent chip"),
+        (r"cambricon|mlu\d", "a Cambricon MLU"),
+        (
+            r"hygon|biren|br1\d\d|moore\s*threads|mtt|kunlun|enflame|iluvatar|metax|dcu",
+            "a board of another vendor",
+        ),
+        (
+            r"(?:qualcomm|cloud-?ai-?100)|furiosa|rngd|rebellions|maia|mtia|d-?matrix|etched|hailo|sohu",
+            "an accelerator",
+        ),
+        (rf"apple|m[1-5](?:\s|-|$)|m[1-5]\s*(?:pro|max|ultra)", "an Apple chip"),
+        (
+            rf"cpu|xeon|epyc|ryzen|threadripper|core\s*(?:i\d|ultra)|grace{_END}(?!.*hopper)|graviton|ampere\s*altra",
+            "a CPU",
+        ),
+        (r"(?:[cmrt]\d[a-z]*)\.(?:\d*x?large|metal|medium|micro)", "a cloud instance without GPUs"),
+        (r"(?:e2|n1|n2d?|c[234]d?|t2[ad])-(?:standard|highmem|highcpu)", "a cloud machine without GPUs"),
+    )
 )
+_SLICE: Final = re.compile(
+    r"(?:^|[-_\s:])(?:mig|vgpu|grid)(?:[-_\s:]|$)|\dg\.\d+gb|[-_\s]\d+[cq]$", re.IGNORECASE
+)
+_LAPTOP: Final = re.compile(r"laptop|mobile|notebook", re.IGNORECASE)
 # Names that several boards share, as far as people shorten them; drivers print the full one.
 _SHARED_NAMES: Final = {
     "rtx6000": ("Quadro-RTX-6000", "RTX-A6000", "RTX-6000-Ada", "RTX-PRO-6000-Blackwell-WS"),
@@ -71,15 +106,13 @@ def why_no_gpu(name: str, key: str) -> str:
     """Return why no board is meant by ``name``, whose folded form is ``key``, or "" where nothing is known."""
     if key in _SHARED_NAMES:
         return f"several boards are called so: say {', '.join(_SHARED_NAMES[key])}"
-    if _NO_GPU.search(name):
-        return "only boards of NVIDIA, AMD and Intel are covered, neither CPUs nor other accelerators"
+    for pattern, what in _NO_GPU:
+        if pattern.search(name.strip()):
+            return f"it is {what}: {_COVERED}"
+    if _SLICE.search(name.strip()):
+        return "it is a slice of a board (MIG or vGPU), whose share of the power nothing states: name the whole board"
+    if _LAPTOP.search(name):
+        return (
+            "a laptop's GPU is another chip at another power than the card of its name: give a JSON datasheet"
+        )
     return ""
-
-
-def without_count(name: str) -> tuple[str, str]:
-    """Return ``name`` without a count of boards ("8xH100", "A100 x 4"), and the count ("" where none)."""
-    match = _COUNT.search(name.strip())
-    if match is None:
-        return name, ""
-    count = match.group(1) or match.group(2)
-    return _COUNT.sub("", name.strip(), count=1).strip(), count

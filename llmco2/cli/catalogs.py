@@ -1,11 +1,14 @@
-"""``llmco2 models|gpus|zones [PATTERN]``: what the catalogs know, one line an entry."""
+"""``llmco2 models|gpus|zones|engines|precisions [TEXT]``: what the catalogs know; ``llmco2 gpus show NAME``: one entry.
+
+Invariant: a listing and an entry print the same facts as a table or, with ``--format json``, as an array of objects.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 from llmco2.errors import InputError, explain, nearest_names
 from llmco2.report.quantities import memory_text, three_digits
@@ -13,35 +16,115 @@ from llmco2.report.quantities import memory_text, three_digits
 Line = tuple[str, ...]
 _HELP: Final = {
     "models": "list the known models",
-    "gpus": "list the known GPUs",
+    "gpus": "list the known GPUs, or show one",
     "zones": "list the known grid zones and cloud regions",
+    "engines": "list the serving engines",
+    "precisions": "list the number formats",
+}
+_SHOW: Final = "show"
+_EPILOGS: Final = {
+    "gpus": "llmco2 gpus show NAME prints what is known of one GPU; NAME may be an id, an alias, what the\n"
+    "driver calls it, a cloud instance (p5.48xlarge), Slurm's gpu:h100:4 or a JSON datasheet."
 }
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the three listings."""
+    """Add the listings."""
     for name, text in _HELP.items():
-        parser = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        parser = subparsers.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=_EPILOGS.get(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         parser.add_argument(
             "pattern", metavar="TEXT", nargs="?", default="", help="show the entries that contain this text"
+        )
+        if name in _entries():
+            parser.add_argument("name", metavar="NAME", nargs="?", help=f"with {_SHOW}: the entry to show")
+        parser.add_argument(
+            "--format",
+            choices=("table", "json"),
+            metavar="table|json",
+            default="table",
+            help="how (default: table)",
         )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the entries that contain the pattern, in columns; raises InputError where there is none."""
-    header, *lines = {"models": _models, "gpus": _gpus, "zones": _zones}[args.command]()
-    pattern = args.pattern.casefold()
+    """Print the entries that contain the pattern, or the one to show; raises InputError where there is none."""
+    named = getattr(args, "name", None)
+    if args.command in _entries() and args.pattern == _SHOW:
+        if named is None:
+            what = args.command.removesuffix("s")
+            raise InputError(
+                explain(f"the {what} to show is missing", expected=f"llmco2 {args.command} {_SHOW} NAME")
+            )
+        _print_entry(_entries()[args.command](named), args.format)
+        return 0
+    if named is not None:
+        raise InputError(
+            explain(
+                "unexpected argument",
+                got=repr(named),
+                expected=f"llmco2 {args.command} TEXT, or {_SHOW} NAME",
+            )
+        )
+    _print_listing(args.command, args.pattern, args.format)
+    return 0
+
+
+def _print_listing(command: str, asked: str, kind: str) -> None:
+    header, *lines = _LISTINGS[command]()
+    pattern = asked.casefold()
     shown = [line for line in lines if pattern in " ".join(line).casefold()]
-    if pattern and args.command == "models":
+    if pattern and command == "models":
         shown += _aliases(lines, pattern, {line[0] for line in shown})
     if not shown:
-        near = nearest_names(args.pattern, [line[0] for line in lines])
-        remedy = f"did you mean {', '.join(near)}?" if near else f"llmco2 {args.command} lists them all"
-        raise InputError(
-            explain(f"no entry of {args.command} matches", got=repr(args.pattern), remedy=remedy)
-        )
-    sys.stdout.writelines(_columns([header, *shown]))
-    return 0
+        near = nearest_names(asked, [line[0] for line in lines])
+        remedy = f"did you mean {', '.join(near)}?" if near else f"llmco2 {command} lists them all"
+        raise InputError(explain(f"no entry of {command} matches", got=repr(asked), remedy=remedy))
+    if kind == "json":
+        names = [name.replace(" ", "_") for name in header]
+        _print_json([dict(zip(names, line, strict=True)) for line in shown])
+    else:
+        sys.stdout.writelines(_columns([header, *shown]))
+
+
+def _print_entry(facts: Mapping[str, Any], kind: str) -> None:
+    if kind == "json":
+        _print_json([facts])
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if value not in (None, "", (), []):
+            sys.stdout.write(f"{name.ljust(width)}  {_fact_text(value)}\n")
+
+
+def _print_json(entries: list[Any]) -> None:
+    import json  # noqa: PLC0415
+
+    sys.stdout.write(json.dumps(entries, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _fact_text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_fact_text(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return f"{value:,.12g}" if isinstance(value, float) else str(value)
+
+
+def _entries() -> Mapping[str, Callable[[str], Mapping[str, Any]]]:
+    """Return what makes the facts of one entry, by command."""
+    return {"gpus": _gpu_facts}
+
+
+def _gpu_facts(name: str) -> Mapping[str, Any]:
+    from llmco2.cli.gpu_facts import gpu_facts  # noqa: PLC0415
+
+    return gpu_facts(name)
 
 
 def _columns(lines: list[Line]) -> Iterable[str]:
@@ -114,3 +197,40 @@ def _zones() -> list[Line]:
             for zone in all_zones()
         ),
     ]
+
+
+def _engines() -> list[Line]:
+    from llmco2.records.engines import ENGINES  # noqa: PLC0415
+
+    return [
+        ("engine", "description", "also called"),
+        *((engine.name, engine.description, ", ".join(engine.aliases)) for engine in ENGINES.values()),
+    ]
+
+
+def _precisions() -> list[Line]:
+    from llmco2.catalog.precisions import PRECISIONS  # noqa: PLC0415
+
+    return [
+        ("precision", "weight bytes", "activation bytes", "quantised", "runs on", "also called"),
+        *(
+            (
+                precision.name,
+                f"{precision.weight_bytes_per_element:.4g}",
+                f"{precision.activation_bytes_per_element:.4g}",
+                str(precision.quantised),
+                " ".join(precision.compute_peaks),
+                ", ".join(precision.aliases),
+            )
+            for precision in PRECISIONS
+        ),
+    ]
+
+
+_LISTINGS: Final[Mapping[str, Callable[[], list[Line]]]] = {
+    "models": _models,
+    "gpus": _gpus,
+    "zones": _zones,
+    "engines": _engines,
+    "precisions": _precisions,
+}

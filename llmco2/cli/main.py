@@ -58,8 +58,10 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             help="compare the predictor with rivals on what no fit has seen",
         ),
         "models": Command(module="llmco2.cli.catalogs", help="list the known models"),
-        "gpus": Command(module="llmco2.cli.catalogs", help="list the known GPUs"),
+        "gpus": Command(module="llmco2.cli.catalogs", help="list the known GPUs, or show one"),
         "zones": Command(module="llmco2.cli.catalogs", help="list the known grid zones and cloud regions"),
+        "engines": Command(module="llmco2.cli.catalogs", help="list the serving engines"),
+        "precisions": Command(module="llmco2.cli.catalogs", help="list the number formats"),
         "doctor": Command(
             module="llmco2.cli.doctor",
             help="check this machine and installation; a fix for each fault",

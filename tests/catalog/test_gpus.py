@@ -70,6 +70,16 @@ def test_h100_sxm_is_stated_dense_and_in_si():
         ("RTX-A5500", 80, 1.665, 1024),
         ("RTX-4070-Ti-SUPER", 66, 2.61, 512),
         ("RTX-5070-Ti", 70, 2.452, 512),
+        ("RTX-5060-Ti-16GB", 36, 2.572, 512),
+        ("RTX-PRO-6000-Max-Q", 188, 2.288, 1024),
+        ("RTX-PRO-5000-Blackwell-48GB", 110, 2.377, 1024),
+        ("GB10-128GB", 48, 2.54, 1024),
+        ("Jetson-AGX-Thor-128GB", 20, 1.575, 8192),
+        ("Arc-A770-16GB", 32, 2.0, 2048),
+        ("Arc-Pro-B60-24GB", 20, 2.4, 2048),
+        ("MI350X", 256, 2.2, 4096),
+        ("MI355X", 256, 2.4, 4096),
+        ("MI300A", 228, 2.1, 2048),
         ("P100-SXM2-16GB", 56, 1.48, 256),  # no tensor cores: twice the 64 lanes x 2 of FP32
         ("MI100", 120, 1.502, 1024),
         ("MI210", 104, 1.7, 1024),
@@ -159,10 +169,36 @@ def test_every_row_names_its_source_and_unverified_rows_claim_no_high_confidence
         ("A100-80G", "A100-SXM4-80GB"),
         ("V100-32G", "V100-SXM2-32GB"),
         ("A10G", "A10G"),
+        ("AMD Instinct MI350X", "MI350X"),
+        ("MI300A", "MI300A"),
+        ("Gaudi 3", "Gaudi3"),
+        ("NVIDIA GB10", "GB10-128GB"),
+        ("DGX Spark", "GB10-128GB"),
+        ("Jetson Thor", "Jetson-AGX-Thor-128GB"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "RTX-PRO-6000-Max-Q"),
+        ("RTX PRO 4500", "RTX-PRO-4500-Blackwell"),
+        ("RTX PRO 5000", "RTX-PRO-5000-Blackwell-48GB"),
+        ("GeForce RTX 5060 Ti", "RTX-5060-Ti-16GB"),
+        ("Intel(R) Arc(TM) A770 Graphics", "Arc-A770-16GB"),
+        ("Arc Pro B60", "Arc-Pro-B60-24GB"),
     ],
 )
 def test_names_people_and_drivers_use(name, gpu_id):
     assert resolve_gpu(name).gpu_id == gpu_id
+
+
+@pytest.mark.parametrize("name", ["GH200-96GB", "GH200-144GB", "GB200-186GB", "GB300-288GB"])
+def test_the_limit_of_a_superchip_is_that_of_one_gpu_without_its_cpu(name):
+    limits_w = {"GH200-96GB": 700, "GH200-144GB": 700, "GB200-186GB": 1200, "GB300-288GB": 1400}
+    assert load_gpus()[name].tdp_w == limits_w[name]
+
+
+def test_gpus_of_2025_are_stated_dense_not_sparse():
+    gpus = load_gpus()
+    assert gpus["GB10-128GB"].peak_flops_per_s["fp4"] == 500e12  # 1 PFLOP is with sparsity
+    assert gpus["Jetson-AGX-Thor-128GB"].peak_flops_per_s["fp4"] == 1035e12  # of 2070
+    assert gpus["RTX-PRO-5000-Blackwell-48GB"].peak_flops_per_s["fp4"] == 1071e12  # of 2142
+    assert gpus["Gaudi3"].peak_flops_per_s["bf16"] == gpus["Gaudi3"].peak_flops_per_s["fp8"] == 1835e12
 
 
 def test_every_id_alias_and_driver_name_finds_its_own_row():
@@ -192,8 +228,10 @@ def test_an_unknown_name_is_answered_with_the_nearest():
     [
         ("RTX 6000", "several boards are called so: say Quadro-RTX-6000, RTX-A6000, RTX-6000-Ada"),
         ("RTX 4000", "several boards are called so: say RTX-A4000, RTX-4000-Ada"),
-        ("8xH100", r"argument of its own \(tensor_parallel\): H100-SXM5-80GB, 8"),
-        ("A100 x 4", r"argument of its own \(tensor_parallel\): A100-SXM4-80GB, 4"),
+        ("gpu:4", "it does not say which GPU"),
+        ("RTX 4090 Laptop GPU", "a laptop's GPU is another chip"),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "a slice of a board"),
+        ("GRID A100-10C", "a slice of a board"),
         ("Apple M2 Ultra", "neither CPUs nor other accelerators"),
         ("Intel Xeon", "neither CPUs nor other accelerators"),
         ("TPU v4", "neither CPUs nor other accelerators"),

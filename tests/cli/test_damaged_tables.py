@@ -22,7 +22,7 @@ tables.datasets_dir = lambda: Path(sys.argv[1])
 from llmco2.cli.main import main
 sys.exit(main(sys.argv[2:]))
 """
-_PREDICT = ("predict", "Qwen/Qwen3-8B", "--gpu", "H100", "--zone", "aws:eu-west-3")
+_PREDICT = ("predict", "Qwen/Qwen3-8B", "--gpu", "p5.48xlarge", "--zone", "aws:eu-west-3")
 
 
 def _removed(path: Path) -> None:
@@ -59,6 +59,7 @@ def tables(tmp_path: Path) -> Path:
         ("models.csv", _no_numbers),
         ("gpus.csv", _cut),
         ("gpus.csv", _no_numbers),
+        ("instances.csv", _cut),
         ("model_aliases.csv", _cut),
         ("servers.csv", _no_numbers),
         ("embodied.csv", _no_numbers),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -182,6 +183,45 @@ def test_zones_are_found_by_any_part_of_their_line(llmco2: Run, pattern: str, fo
     outcome = llmco2("zones", pattern)
     assert outcome.status == 0
     assert found in outcome.out
+
+
+def test_one_gpu_is_shown_with_its_figures_and_sources(llmco2: Run) -> None:
+    facts = dict(line.split("  ", 1) for line in llmco2("gpus", "show", "gpu:h100:4").out.splitlines())
+    facts = {name: text.strip() for name, text in facts.items()}
+    assert facts["gpu"] == "H100-SXM5-80GB"
+    assert (facts["n_gpus"], facts["said_by"]) == ("4", "gpu:h100:4")
+    assert "bf16 989.4" in facts["dense_peak_tflops"]
+    (shown,) = json.loads(llmco2("gpus", "show", "GH200", "--format", "json").out)
+    assert (shown["gpu"], shown["n_gpus"], shown["power_limit_w"]) == ("GH200-96GB", 1, 700)
+    assert shown["dense_peak_tflops"]["fp8"] == 1979
+    assert shown["source"]
+    assert shown["note"]
+
+
+def test_engines_precisions_and_every_listing_are_shown_to_machines_too(llmco2: Run) -> None:
+    engines = json.loads(llmco2("engines", "--format", "json").out)
+    assert {"unknown", "vllm", "sglang", "llama.cpp"} <= {row["engine"] for row in engines}
+    (fp8,) = json.loads(llmco2("precisions", "fp8-block", "--format", "json").out)
+    assert (fp8["precision"], fp8["runs_on"]) == ("fp8-block", "fp8")
+    for listing in ("models", "gpus", "zones", "engines", "precisions"):
+        assert len(json.loads(llmco2(listing, "--format", "json").out)) > 10, listing
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("gpus", "show"), "the gpu to show is missing"),
+        (("gpus", "show", "H20O"), "unknown GPU: got 'H20O'"),
+        (("gpus", "H100", "H200"), "unexpected argument: got 'H200'"),
+        (("gpus", "show", "x" * 5000), "(5,002 characters)"),
+        (("engines", "vlm9"), "no entry of engines matches"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(llmco2: Run, argv: tuple[str, ...], message: str) -> None:
+    outcome = llmco2(*argv)
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert message in outcome.err
+    assert len(outcome.err) < 500
 
 
 def test_the_listings_show_what_the_catalogs_hold(llmco2: Run) -> None:
