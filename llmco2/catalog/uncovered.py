@@ -52,13 +52,13 @@ _NO_GPU: Final = tuple(
     (re.compile(rf"{_START}(?:{words})", re.IGNORECASE), what)
     for words, what in (
         (
-            rf"tpu|v(?:2|3|4|5e|5p|5litepod|6e|7x)-\d+$|v5e$|v5p$|v6e$|trillium|ironwood|ct\d[a-z]*-",
+            r"tpu|v(?:2|3|4|5e|5p|5litepod|6e|7x)-\d+$|v5e$|v5p$|v6e$|trillium|ironwood|ct\d[a-z]*-",
             "a Google TPU",
         ),
         (rf"trainium|inferentia|neuron{_END}|(?:trn|inf)\d[a-z]*\.", "an AWS Trainium or Inferentia chip"),
         (rf"ascend|atlas\s*\d|910[bc]?{_END}|910[bc]\d?$|310p", "a Huawei Ascend NPU"),
         (rf"groq|lpu{_END}", "a Groq LPU"),
-        (rf"cerebras|wse-?\d|cs-?[23]$", "a Cerebras wafer"),
+        (r"cerebras|wse-?\d|cs-?[23]$", "a Cerebras wafer"),
         (rf"sambanova|sn\d\dl?{_END}|rdu{_END}", "a SambaNova RDU"),
         (rf"graphcore|ipu{_END}|bow-\d", "a Graphcore IPU"),
         (r"tenstorrent|wormhole|blackhole", "a Tenstorrent chip"),
@@ -71,7 +71,7 @@ _NO_GPU: Final = tuple(
             r"(?:qualcomm|cloud-?ai-?100)|furiosa|rngd|rebellions|maia|mtia|d-?matrix|etched|hailo|sohu",
             "an accelerator",
         ),
-        (rf"apple|m[1-5](?:\s|-|$)|m[1-5]\s*(?:pro|max|ultra)", "an Apple chip"),
+        (r"apple|m[1-5](?:\s|-|$)|m[1-5]\s*(?:pro|max|ultra)", "an Apple chip"),
         (
             rf"cpu|xeon|epyc|ryzen|threadripper|core\s*(?:i\d|ultra)|grace{_END}(?!.*hopper)|graviton|ampere\s*altra",
             "a CPU",
