@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmco2.catalog.part_precisions import PartPrecisions
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
@@ -62,10 +64,12 @@ class Architecture:
     other_params: int = 0
     checkpoint_precision: str = "bf16"  # of the published weights; a name of catalog.precisions
     fp8_in_blocks: bool = False  # its published FP8 weights have a scale per 128x128 block, not per channel
+    stored: PartPrecisions | None = None  # by part, where the checkpoint's own record says so
     stated_params: int | None = None  # as published, where known
     source: str = ""
     retrieved: str = ""
     confidence: str = ""
+    assumptions: tuple[str, ...] = ()  # what the source left out and was taken to be, a sentence each
 
     @property
     def n_attention_layers(self) -> int:

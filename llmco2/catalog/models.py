@@ -21,7 +21,8 @@ from llmco2.catalog.hf_config import read_hf_config
 from llmco2.catalog.precisions import resolve_precision
 from llmco2.errors import FileFormatError, InputError, UnknownNameError, explain
 
-_FIELDS: Final = tuple(dataclasses.fields(Architecture))
+_NOT_COLUMNS: Final = frozenset({"stored", "assumptions"})  # only a checkpoint's own record has them
+_FIELDS: Final = tuple(field for field in dataclasses.fields(Architecture) if field.name not in _NOT_COLUMNS)
 REQUIRED_COLUMNS: Final = tuple(field.name for field in _FIELDS)
 _TEXT_FIELDS: Final = frozenset(
     {"model_id", "family", "checkpoint_precision", "source", "retrieved", "confidence"}

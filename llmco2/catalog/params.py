@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from llmco2.catalog.architecture import Architecture
-from llmco2.catalog.precisions import Precision
+from llmco2.catalog.part_precisions import WEIGHT_PARTS, PartPrecisions, StoredPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +96,40 @@ def active_parameter_count(arch: Architecture) -> int:
     return parameter_count(arch) - arch.n_moe_layers * idle_experts * expert
 
 
-def weight_bytes(arch: Architecture, precision: Precision) -> float:
-    """Return the bytes that the weights of ``arch`` occupy under ``precision``.
+def weight_bytes(arch: Architecture, parts: PartPrecisions) -> float:
+    """Return the bytes that the weights of ``arch`` occupy, each part in its own format.
 
-    Quantised formats leave embeddings, LM head, routers and vectors at 16 bit; MXFP4 (as published for
-    gpt-oss) packs only the experts.
+    Norms, biases and convolutions are kept as the router is, at 16 bit or wider.
     """
-    parts = weight_elements(arch)
-    experts = parts.experts + parts.shared_experts
-    matrices = experts + parts.attention + parts.recurrent + parts.dense_mlp
-    quantised = {"everything": parts.total, "layers": matrices, "experts": experts}[precision.quantised]
-    rest_bytes_per_element = max(2.0, precision.weight_bytes_per_element)
-    return quantised * precision.weight_bytes_per_element + (parts.total - quantised) * rest_bytes_per_element
+    elements = weight_elements(arch)
+    stored: float = sum(getattr(elements, name) * _bytes_of(parts, name) for name in WEIGHT_PARTS)
+    return stored + elements.other * _bytes_of(parts, "router")
+
+
+def bytes_read_per_token(arch: Architecture, parts: PartPrecisions) -> float:
+    """Return the bytes of weights that one token at batch size 1 reads.
+
+    Every matrix once, of the routed experts those that a token is sent to, of the embedding table one row, and the
+    whole table once more where it is the LM head as well.
+    """
+    elements = weight_elements(arch)
+    row = arch.hidden_dim * _bytes_of(parts, "embedding")
+    table = elements.embedding * _bytes_of(parts, "lm_head") if arch.tied_embeddings else 0.0
+    idle_share = 1.0 - arch.experts_per_token / arch.n_experts if arch.n_experts else 0.0
+    idle = elements.experts * idle_share * _bytes_of(parts, "experts")
+    return weight_bytes(arch, parts) - elements.embedding * _bytes_of(parts, "embedding") + row + table - idle
+
+
+def kv_bytes_per_token(arch: Architecture, kv_bytes_per_element: float) -> float:
+    """Return the bytes of keys and values, or of their latent, that one token adds over all attention layers.
+
+    Layers with a window are counted; they stop growing at its length.
+    """
+    latent = arch.kv_lora_rank + arch.qk_rope_head_dim
+    per_layer = latent if arch.is_mla else 2 * arch.n_kv_heads * arch.head_dim
+    return arch.n_attention_layers * per_layer * kv_bytes_per_element
+
+
+def _bytes_of(parts: PartPrecisions, name: str) -> float:
+    part: StoredPart = getattr(parts, name)
+    return part.weight_bytes_per_element

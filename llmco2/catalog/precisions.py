@@ -58,6 +58,7 @@ _BLOCK_SCALE_BYTES: Final = (
     4.0  # DeepSeek-V3 (arXiv 2412.19437, 3.3.2): fp32, per 128x128 weights and per 128 inputs
 )
 _MXFP4: Final = (4 + 8 / 32) / _BITS  # OCP MX specification: an 8-bit scale per 32 elements
+_MXFP8: Final = (8 + 8 / 32) / _BITS
 _NVFP4: Final = (4 + 8 / 16) / _BITS  # an 8-bit (E4M3) scale per 16 elements
 
 PRECISIONS: Final = (
@@ -173,6 +174,24 @@ PRECISIONS: Final = (
         fallback="fp16",
     ),
     Precision(
+        name="w4a8",  # int4 weights under FP8 activations
+        weight_bytes_per_element=_GROUP_128,
+        activation_bytes_per_element=1.0,
+        compute_peaks=("fp8",),
+        quantised="layers",
+        aliases=("w4a8-awq", "w4afp8", "w4a8-fp8", "int4-fp8"),
+        fallback="int4",
+    ),
+    Precision(
+        name="w4a8-int8",  # int4 weights under int8 activations
+        weight_bytes_per_element=_GROUP_128,
+        activation_bytes_per_element=1.0,
+        compute_peaks=("int8",),
+        quantised="layers",
+        aliases=("int4-int8", "qoq"),
+        fallback="int4",
+    ),
+    Precision(
         name="nf4",
         weight_bytes_per_element=_GROUP_64_NF4,
         activation_bytes_per_element=2.0,
@@ -189,6 +208,33 @@ PRECISIONS: Final = (
         quantised="experts",
         aliases=("mxfp4-w4a16",),
         fallback="fp16",
+    ),
+    Precision(
+        name="mxfp4-w4a8",  # MXFP4 weights under FP8 activations
+        weight_bytes_per_element=_MXFP4,
+        activation_bytes_per_element=1.0,
+        compute_peaks=("fp8",),
+        quantised="experts",
+        aliases=("w4a8-mxfp4", "w4a8-mxfp4-fp8", "w4a8-nvfp4-fp8"),
+        fallback="mxfp4",
+    ),
+    Precision(
+        name="mxfp4-w4a4",
+        weight_bytes_per_element=_MXFP4,
+        activation_bytes_per_element=_MXFP4,
+        compute_peaks=("fp4",),
+        quantised="layers",
+        aliases=("w4a4-mxfp4", "w-mxfp4-a-mxfp4"),
+        fallback="mxfp4",
+    ),
+    Precision(
+        name="mxfp8",
+        weight_bytes_per_element=_MXFP8,
+        activation_bytes_per_element=_MXFP8,
+        compute_peaks=("fp8",),
+        quantised="layers",
+        aliases=("w8a8-mxfp8", "fp8-mx"),
+        fallback="fp8-w8a16",
     ),
     Precision(
         name="nvfp4",
@@ -248,7 +294,7 @@ def compute_peak_flops_per_s(gpu: Gpu, precision: Precision | str) -> float:
             f"{gpu.gpu_id} has no {chosen.name} arithmetic",
             got=f"precision {chosen.name}",
             expected="one of " + ", ".join(supported_precisions(gpu)),
-            remedy=f"use --precision {_first_supported(chosen, gpu).name}",
+            remedy=f"use --precision {first_supported(chosen, gpu).name}",
         )
     )
 
@@ -272,10 +318,11 @@ def default_precision(architecture: Architecture, gpu: Gpu) -> Precision:
     stored = served_precision(architecture, resolve_precision(architecture.checkpoint_precision))
     if stored.name in {"fp32", "tf32"}:
         stored = resolve_precision("bf16")
-    return _first_supported(stored, gpu)
+    return first_supported(stored, gpu)
 
 
-def _first_supported(precision: Precision, gpu: Gpu) -> Precision:
+def first_supported(precision: Precision, gpu: Gpu) -> Precision:
+    """Return ``precision``, or the first of its fallbacks that ``gpu`` has."""
     chosen = precision
     seen = {chosen.name}
     while not supports(gpu, chosen) and chosen.fallback and chosen.fallback not in seen:

@@ -24,6 +24,7 @@ from torch_geometric.data import Batch
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.gpus import resolve_gpu
 from llmco2.catalog.precisions import compute_peak_flops_per_s, resolve_precision
+from llmco2.catalog.stored import parts_under
 from llmco2.data.importers import import_kernels
 from llmco2.data.options import KernelOptions
 from llmco2.data.tables import read_kernels
@@ -181,11 +182,13 @@ def one_kernel(row: dict[str, Any]) -> OneKernel:
     compute_peak_flops_per_s(gpu, precision)
     kv = precision if row.get("kv_precision") is None else resolve_precision(str(row["kv_precision"]))
     kv_bytes = precision.kv_bytes_per_element if kv is precision else kv.weight_bytes_per_element
+    architecture = Architecture(model_id=f"one {kind}", vocab_size=1, **shape)
     deployment = Deployment(
-        architecture=Architecture(model_id=f"one {kind}", vocab_size=1, **shape),
+        architecture=architecture,
         gpu_id=gpu.gpu_id,
         engine=MICROBENCHMARK,
         precision=precision,
+        parts=parts_under(architecture, precision),
         kv_bytes_per_element=kv_bytes,
         tensor_parallel=parallel[0],
         expert_parallel=parallel[1],

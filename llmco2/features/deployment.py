@@ -18,6 +18,7 @@ from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.gpu import Gpu
 from llmco2.catalog.gpus import load_gpus, resolve_gpu
 from llmco2.catalog.models import resolve_model
+from llmco2.catalog.part_precisions import PartPrecisions
 from llmco2.catalog.precisions import (
     Precision,
     compute_peak_flops_per_s,
@@ -25,6 +26,7 @@ from llmco2.catalog.precisions import (
     resolve_precision,
     served_precision,
 )
+from llmco2.catalog.stored import served_parts
 from llmco2.errors import RequestError, explain
 from llmco2.features.power_levels import power_levels
 from llmco2.kernels.columns import Column, ShapeColumns, WorkloadColumns, shape_columns
@@ -39,6 +41,16 @@ GENERIC_L2_BYTES: Final = 40e6
 GENERIC_SMS: Final = 100
 _KV_PRECISIONS: Final = ("fp32", "fp16", "bf16", "fp8", "int8", "int4")
 _SIXTEEN_BIT_BYTES: Final = 2.0
+_PART_COLUMNS: Final = {  # column of the workload: part of the weights
+    "attention_weight_bytes_per_element": "attention",
+    "recurrent_weight_bytes_per_element": "recurrent",
+    "dense_mlp_weight_bytes_per_element": "dense_mlp",
+    "expert_weight_bytes_per_element": "experts",
+    "shared_expert_weight_bytes_per_element": "shared_experts",
+    "router_weight_bytes_per_element": "router",
+    "head_weight_bytes_per_element": "lm_head",
+    "embedding_weight_bytes_per_element": "embedding",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +60,8 @@ class Deployment:
     architecture: Architecture
     gpu_id: str
     engine: str
-    precision: Precision
+    precision: Precision  # by which the deployment is named: what most of the quantised weights are in
+    parts: PartPrecisions  # by which bytes are counted
     kv_bytes_per_element: float
     tensor_parallel: int
     expert_parallel: int
@@ -129,12 +142,14 @@ def assemble_deployment(
     asked = precision or default_precision(architecture, gpu)
     compute_peak_flops_per_s(gpu, asked)  # refuses what the GPU cannot compute, by the name that was given
     chosen = served_precision(architecture, asked) if precision else asked
+    parts = served_parts(architecture, gpu, precision and chosen)
     deployment = Deployment(
         architecture=architecture,
         gpu_id=gpu.gpu_id,
         engine=engine,
         precision=chosen,
-        kv_bytes_per_element=_kv_bytes(kv_precision, chosen),
+        parts=parts,
+        kv_bytes_per_element=_kv_bytes(kv_precision, chosen, parts),
         tensor_parallel=tensor_parallel,
         expert_parallel=expert_parallel,
         pipeline_parallel=pipeline_parallel,
@@ -159,9 +174,10 @@ def _name(what: str, value: object) -> str:
     return value
 
 
-def _kv_bytes(kv_precision: Precision | None, precision: Precision) -> float:
+def _kv_bytes(kv_precision: Precision | None, precision: Precision, parts: PartPrecisions) -> float:
     if kv_precision is None:
-        return precision.kv_bytes_per_element
+        published = resolve_precision(parts.kv_cache) if parts.kv_cache else None
+        return published.weight_bytes_per_element if published else precision.kv_bytes_per_element
     if kv_precision.name not in _KV_PRECISIONS:
         raise RequestError(
             explain(
@@ -238,9 +254,15 @@ class DeploymentColumns:
 
     shape: ShapeColumns
     device: DeviceColumns
-    weight_bytes_per_element: Column
+    weight_bytes_per_element: Column  # of the format that names the deployment
+    attention_weight_bytes_per_element: Column
+    recurrent_weight_bytes_per_element: Column
+    dense_mlp_weight_bytes_per_element: Column
     expert_weight_bytes_per_element: Column
+    shared_expert_weight_bytes_per_element: Column
+    router_weight_bytes_per_element: Column  # and of norms, biases and convolutions
     head_weight_bytes_per_element: Column
+    embedding_weight_bytes_per_element: Column
     activation_bytes_per_element: Column
     kv_bytes_per_element: Column
     shard_degree: Column
@@ -267,9 +289,7 @@ class DeploymentColumns:
             tensor_parallel=self.shard_degree,
             expert_parallel=self.expert_parallel,
             pipeline_parallel=self.pipeline_parallel,
-            weight_bytes_per_element=self.weight_bytes_per_element,
-            expert_weight_bytes_per_element=self.expert_weight_bytes_per_element,
-            head_weight_bytes_per_element=self.head_weight_bytes_per_element,
+            **{name: getattr(self, name) for name in _PART_COLUMNS},
             activation_bytes_per_element=self.activation_bytes_per_element,
             kv_bytes_per_element=self.kv_bytes_per_element,
         )
@@ -290,10 +310,10 @@ def deployment_columns(deployments: Sequence[Deployment]) -> DeploymentColumns:
         weight_bytes_per_element=column(
             [s if p == "experts" else w for w, p, s in zip(narrow, parts, stream, strict=True)]
         ),
-        expert_weight_bytes_per_element=column(narrow),
-        head_weight_bytes_per_element=column(
-            [w if p == "everything" else s for w, p, s in zip(narrow, parts, stream, strict=True)]
-        ),
+        **{
+            name: column([getattr(d.parts, part).weight_bytes_per_element for d in deployments])
+            for name, part in _PART_COLUMNS.items()
+        },
         activation_bytes_per_element=column(stream),
         kv_bytes_per_element=column([d.kv_bytes_per_element for d in deployments]),
         shard_degree=column([d.shard_degree for d in deployments]),

@@ -101,9 +101,14 @@ class WorkloadColumns:
     tensor_parallel: Column  # GPUs that share each matrix (the wider of tensor and expert parallel)
     expert_parallel: Column  # GPUs over which whole experts are spread
     pipeline_parallel: Column
-    weight_bytes_per_element: Column  # of dense linear layers
-    expert_weight_bytes_per_element: Column
-    head_weight_bytes_per_element: Column  # embedding and LM head, which quantisers leave alone
+    attention_weight_bytes_per_element: Column  # of the projections
+    recurrent_weight_bytes_per_element: Column  # of the projections
+    dense_mlp_weight_bytes_per_element: Column
+    expert_weight_bytes_per_element: Column  # of routed experts
+    shared_expert_weight_bytes_per_element: Column
+    router_weight_bytes_per_element: Column  # and of norms, biases and convolutions
+    head_weight_bytes_per_element: Column
+    embedding_weight_bytes_per_element: Column
     activation_bytes_per_element: Column
     kv_bytes_per_element: Column
 

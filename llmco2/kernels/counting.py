@@ -128,7 +128,7 @@ def _gemm(
     width_out: Column,
     params: Column | None = None,
     between: Column | float = 0.0,
-    weight_bytes_per_element: Column | None = None,
+    weight_bytes_per_element: Column,
     launches_per_layer: Column | float = 1.0,
 ) -> None:
     """Count one linear layer: ``rows × width_in × width_out`` per layer, on this GPU's share of the weights.
@@ -136,8 +136,6 @@ def _gemm(
     ``between`` is the width of what a chain of products writes and reads back on its way.
     """
     elements = width_in * width_out if params is None else params
-    if weight_bytes_per_element is None:
-        weight_bytes_per_element = work.weight_bytes_per_element
     streamed = (width_out + between) * stream_bytes_per_element(work)
     out.add(
         slot,
@@ -153,7 +151,7 @@ def _gemm(
 def _embedding_and_head(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     vocab = shape.vocab_size / work.tensor_parallel
     act = stream_bytes_per_element(work)
-    looked_up = run.rows * shape.hidden_dim * work.head_weight_bytes_per_element / work.tensor_parallel
+    looked_up = run.rows * shape.hidden_dim * work.embedding_weight_bytes_per_element / work.tensor_parallel
     out.add("embedding", launches=run.steps, weight_bytes=looked_up,
             activation_bytes=run.rows * shape.hidden_dim * act, width_out=shape.hidden_dim)  # fmt: skip
     out.add(
@@ -217,11 +215,13 @@ def _attention_projections(out: SlotAccumulator, shape: ShapeColumns, work: Work
         width_in=hidden,
         width_out=np.where(shape.is_mla, mla_out, grouped_out),
         params=np.where(shape.is_mla, latent_params, hidden * grouped_out),
+        weight_bytes_per_element=work.attention_weight_bytes_per_element,
         between=np.where(shape.is_mla, 2.0 * shape.q_lora_rank + through_latent, 0.0),
         launches_per_layer=np.where(shape.is_mla, np.where(shape.q_lora_rank > 0, 4.0, 3.0), 1.0),
     )
     value_dim = np.where(shape.is_mla, shape.v_head_dim, shape.head_dim)
-    _gemm(out, "output_projection", run, work, layers=layers, width_in=heads * value_dim, width_out=hidden)
+    _gemm(out, "output_projection", run, work, layers=layers, width_in=heads * value_dim, width_out=hidden,
+          weight_bytes_per_element=work.attention_weight_bytes_per_element)  # fmt: skip
 
 
 def _attention(
@@ -259,7 +259,8 @@ def _attention(
 def _recurrent(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     layers, tp = shape.n_recurrent_layers, work.tensor_parallel
     _gemm(out, "recurrent_in_projection", run, work, layers=layers, width_in=shape.hidden_dim,
-          width_out=shape.recurrent_in_dim / tp)  # fmt: skip
+          width_out=shape.recurrent_in_dim / tp,
+          weight_bytes_per_element=work.recurrent_weight_bytes_per_element)  # fmt: skip
     state = shape.recurrent_state_elements / tp
     conv = shape.recurrent_conv_dim / tp
     conv_weights = conv * shape.recurrent_conv_width
@@ -269,14 +270,15 @@ def _recurrent(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns,
         "recurrent_scan",
         launches=2.0 * layers * run.steps,
         flops=run.rows * layers * (SCAN_FLOPS_PER_STATE_ELEMENT * state + 2.0 * conv_weights),
-        weight_bytes=run.steps * layers * conv_weights * work.head_weight_bytes_per_element,
+        weight_bytes=run.steps * layers * conv_weights * work.router_weight_bytes_per_element,
         activation_bytes=layers * run.rows * streamed,
         kv_bytes=layers * run.state_passes * state_bytes,
         width_in=state,
         width_out=conv,
     )
     _gemm(out, "recurrent_out_projection", run, work, layers=layers, width_in=shape.recurrent_inner_dim / tp,
-          width_out=shape.hidden_dim)  # fmt: skip
+          width_out=shape.hidden_dim,
+          weight_bytes_per_element=work.recurrent_weight_bytes_per_element)  # fmt: skip
 
 
 def _norms_and_residuals(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
@@ -294,11 +296,13 @@ def _norms_and_residuals(out: SlotAccumulator, shape: ShapeColumns, work: Worklo
 def _dense_mlp(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     layers, ffn = shape.n_dense_mlp_layers, shape.ffn_dim / work.tensor_parallel
     up = ffn * (1.0 + shape.gated_mlp)
-    _gemm(out, "mlp_up", run, work, layers=layers, width_in=shape.hidden_dim, width_out=up)
+    _gemm(out, "mlp_up", run, work, layers=layers, width_in=shape.hidden_dim, width_out=up,
+          weight_bytes_per_element=work.dense_mlp_weight_bytes_per_element)  # fmt: skip
     out.add("mlp_activation", launches=layers * run.steps, flops=8.0 * run.rows * ffn * layers,
             activation_bytes=run.rows * (up + ffn) * layers * stream_bytes_per_element(work),
             width_out=ffn)  # fmt: skip
-    _gemm(out, "mlp_down", run, work, layers=layers, width_in=ffn, width_out=shape.hidden_dim)
+    _gemm(out, "mlp_down", run, work, layers=layers, width_in=ffn, width_out=shape.hidden_dim,
+          weight_bytes_per_element=work.dense_mlp_weight_bytes_per_element)  # fmt: skip
 
 
 def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
@@ -313,7 +317,7 @@ def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, r
     )
     routed = run.rows * shape.experts_per_token / work.expert_parallel
     _gemm(out, "router", run, work, layers=layers, width_in=hidden, width_out=shape.n_experts,
-          weight_bytes_per_element=work.head_weight_bytes_per_element)  # fmt: skip
+          weight_bytes_per_element=work.router_weight_bytes_per_element)  # fmt: skip
     for slot, width_in, width_out in (("expert_up", hidden, up), ("expert_down", ffn, hidden)):
         out.add(
             slot,
@@ -339,6 +343,7 @@ def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, r
     has_shared = layers * (shape.shared_expert_ffn_dim > 0)
     _gemm(out, "shared_expert", run, work, layers=has_shared, width_in=hidden,
           width_out=shared * (2.0 + shape.gated_experts),
+          weight_bytes_per_element=work.shared_expert_weight_bytes_per_element,
           between=hidden + shared * (2.0 + shape.gated_experts), launches_per_layer=2.0)  # fmt: skip
 
 

@@ -69,17 +69,22 @@ def weights_bytes_per_gpu(shape: ShapeColumns, work: WorkloadColumns) -> Column:
     per_expert_width = 2.0 + shape.gated_experts
     shared = hidden * shape.shared_expert_ffn_dim * per_expert_width / tp
     routers = shape.n_moe_layers * hidden * shape.n_experts
-    linear = attention + recurrent + mlp + shape.n_moe_layers * shared
     experts = shape.n_moe_layers * shape.n_experts * hidden * shape.expert_ffn_dim * per_expert_width / tp
-    # Embedding and head sit on the first and the last stage: one table each, or both on the only stage.
-    tables = np.where((shape.tied_embeddings > 0) | (work.pipeline_parallel > 1), 1.0, 2.0)
-    stage = fullest_stage_share(shape, work)
-    return (
-        linear * work.weight_bytes_per_element * stage
-        + experts * work.expert_weight_bytes_per_element * stage
-        + (routers + convolutions + shape.other_params) * work.head_weight_bytes_per_element * stage
-        + tables * shape.vocab_size * hidden / tp * work.head_weight_bytes_per_element
+    layers = (
+        attention * work.attention_weight_bytes_per_element
+        + recurrent * work.recurrent_weight_bytes_per_element
+        + mlp * work.dense_mlp_weight_bytes_per_element
+        + experts * work.expert_weight_bytes_per_element
+        + shape.n_moe_layers * shared * work.shared_expert_weight_bytes_per_element
+        + (routers + convolutions + shape.other_params) * work.router_weight_bytes_per_element
     )
+    # Embedding and head sit on the first and the last stage: one table each, or both on the only stage.
+    table = shape.vocab_size * hidden / tp
+    embedding = table * work.embedding_weight_bytes_per_element
+    head = table * work.head_weight_bytes_per_element
+    one_each = (shape.tied_embeddings > 0) | (work.pipeline_parallel > 1)
+    tables = np.where(one_each, np.maximum(embedding, head), embedding + head)
+    return layers * fullest_stage_share(shape, work) + tables
 
 
 def kv_cache_bytes_per_gpu(shape: ShapeColumns, work: WorkloadColumns) -> Column:

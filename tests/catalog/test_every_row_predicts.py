@@ -14,7 +14,7 @@ from llmco2.catalog.gpu import Gpu
 from llmco2.catalog.gpus import load_gpus
 from llmco2.catalog.models import load_models
 from llmco2.catalog.params import parameter_count, weight_bytes
-from llmco2.catalog.precisions import default_precision
+from llmco2.catalog.stored import served_parts
 
 BOARD = "H200-SXM-141GB"
 SPARE = 1.15  # memory for cache and activations over that of the weights
@@ -23,7 +23,7 @@ SIZES = {"prompt_tokens": 256, "output_tokens": 32, "batch_size": 1}
 
 def fewest_gpus(model: Architecture, gpu: Gpu) -> int | None:
     """Return the least tensor-parallel degree, a power of two up to 16, at which ``model`` fits ``gpu``."""
-    needed_bytes = SPARE * weight_bytes(model, default_precision(model, gpu))
+    needed_bytes = SPARE * weight_bytes(model, served_parts(model, gpu))
     degrees = (2**power for power in range(5))
     fits = (d for d in degrees if model.n_heads % d == 0 and needed_bytes / d < gpu.memory_bytes)
     return next(fits, None)

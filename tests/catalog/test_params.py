@@ -12,12 +12,16 @@ from llmco2.catalog.models import architecture_from_shape, load_models, resolve_
 from llmco2.catalog.params import (
     active_parameter_count,
     attention_params_per_layer,
+    bytes_read_per_token,
+    kv_bytes_per_token,
     parameter_count,
     recurrent_params_per_layer,
     weight_bytes,
     weight_elements,
 )
+from llmco2.catalog.part_precisions import StoredPart
 from llmco2.catalog.precisions import resolve_precision
+from llmco2.catalog.stored import parts_under
 
 # Published checkpoint sizes in elements.
 PUBLISHED = {
@@ -126,18 +130,38 @@ def test_more_layers_and_wider_layers_have_more_parameters(hidden, layers, ffn, 
     assert base - count(gated_mlp=False) == layers * hidden * ffn
 
 
+def bytes_under(model, precision):
+    return weight_bytes(model, parts_under(model, resolve_precision(precision)))
+
+
 def test_weight_bytes_by_format():
     llama = load_models()["meta-llama/Llama-3.1-70B"]
-    assert weight_bytes(llama, resolve_precision("bf16")) == 2 * parameter_count(llama)
-    assert weight_bytes(llama, resolve_precision("fp32")) == 4 * parameter_count(llama)
+    assert bytes_under(llama, "bf16") == 2 * parameter_count(llama)
+    assert bytes_under(llama, "fp32") == 4 * parameter_count(llama)
     parts = weight_elements(llama)
     kept = parts.embedding + parts.lm_head + parts.other
-    assert weight_bytes(llama, resolve_precision("fp8")) == parameter_count(llama) + kept
+    assert bytes_under(llama, "fp8") == parameter_count(llama) + kept
     # published safetensors of gpt-oss-120b: 65.2 GB, experts in MXFP4 and the rest in bf16
-    assert weight_bytes(resolve_model("gpt-oss-120b"), resolve_precision("mxfp4")) == pytest.approx(
-        65.25e9, rel=0.002
-    )
+    assert bytes_under(resolve_model("gpt-oss-120b"), "mxfp4") == pytest.approx(65.25e9, rel=0.002)
     # published AWQ checkpoints of Qwen2.5-7B: 5.57 GB
-    assert weight_bytes(resolve_model("Qwen/Qwen2.5-7B"), resolve_precision("awq")) == pytest.approx(
-        5.57e9, rel=0.01
+    assert bytes_under(resolve_model("Qwen/Qwen2.5-7B"), "awq") == pytest.approx(5.57e9, rel=0.01)
+
+
+def test_a_token_reads_its_experts_the_head_and_one_row_of_the_table():
+    mixtral = load_models()["mistralai/Mixtral-8x7B-v0.1"]
+    parts = dataclasses.replace(
+        parts_under(mixtral, resolve_precision("bf16")),
+        experts=StoredPart(precision="int4", weight_bytes_per_element=0.5),
     )
+    elements = weight_elements(mixtral)
+    rest = elements.total - elements.experts - elements.embedding
+    assert bytes_read_per_token(mixtral, parts) == 2 * rest + 2 * 4096 + 0.5 * elements.experts * 2 / 8
+    gemma = load_models()["google/gemma-2-9b"]  # the table is the head
+    wide = parts_under(gemma, resolve_precision("bf16"))
+    assert bytes_read_per_token(gemma, wide) == 2 * parameter_count(gemma) + 2 * gemma.hidden_dim
+
+
+def test_cache_bytes_per_token():
+    models = load_models()
+    assert kv_bytes_per_token(models["meta-llama/Llama-3.1-8B"], 2.0) == 32 * 2 * 8 * 128 * 2
+    assert kv_bytes_per_token(models["deepseek-ai/DeepSeek-V3"], 1.0) == 61 * (512 + 64)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from llmco2.catalog.gpus import load_gpus, resolve_gpu
 from llmco2.catalog.models import load_models, resolve_model
+from llmco2.catalog.part_precisions import StoredPart
 from llmco2.catalog.precisions import resolve_precision
+from llmco2.catalog.stored import parts_under
 from llmco2.errors import RequestError
 from llmco2.features.deployment import (
     GENERIC_IDLE_SHARE,
@@ -107,7 +111,28 @@ def test_weights_with_a_scale_per_channel_are_not_taken_for_blocks(
 def test_experts_alone_are_narrow_under_mxfp4() -> None:
     columns = deployment_columns([deployed("openai/gpt-oss-20b", precision="mxfp4")])
     assert columns.expert_weight_bytes_per_element[0] == (4 + 8 / 32) / 8
-    assert columns.weight_bytes_per_element[0] == columns.head_weight_bytes_per_element[0] == 2.0
+    rest = ("attention", "recurrent", "dense_mlp", "shared_expert", "router", "head", "embedding")
+    assert [getattr(columns, f"{part}_weight_bytes_per_element")[0] for part in rest] == [2.0] * 7
+
+
+def test_a_checkpoints_own_record_decides_each_part_and_the_cache_until_a_precision_is_asked_for() -> None:
+    model = resolve_model("Qwen/Qwen3-8B")
+    plain = parts_under(model, resolve_precision("nvfp4"), kv_cache="fp8")
+    wide = StoredPart(precision="bf16", weight_bytes_per_element=2.0)
+    published = replace(model, checkpoint_precision="nvfp4", stored=replace(plain, attention=wide))
+    for asked, attention, mlp, cache in (
+        (None, 2.0, 4.5 / 8, 1.0),
+        ("nvfp4", 2.0, 4.5 / 8, 1.0),
+        ("fp8", 1.0, 1.0, 2.0),
+    ):
+        deployment = assemble_deployment(
+            published, resolve_gpu("B200"), "vllm", asked and resolve_precision(asked), None,
+            tensor_parallel=1, pipeline_parallel=1, expert_parallel=1,
+        )  # fmt: skip
+        columns = deployment_columns([deployment])
+        assert columns.attention_weight_bytes_per_element[0] == pytest.approx(attention, rel=0.001)
+        assert columns.dense_mlp_weight_bytes_per_element[0] == pytest.approx(mlp, rel=0.001)
+        assert columns.kv_bytes_per_element[0] == cache
 
 
 @pytest.mark.parametrize(("kv", "n_bytes"), [("unknown", 2.0), ("fp8", 1.0), ("fp32", 4.0), ("BF16", 2.0)])

@@ -28,12 +28,19 @@ WORKLOAD_DEFAULTS = {
     "tensor_parallel": 1.0,
     "expert_parallel": 1.0,
     "pipeline_parallel": 1.0,
-    "weight_bytes_per_element": 2.0,
+    "attention_weight_bytes_per_element": 2.0,
+    "recurrent_weight_bytes_per_element": 2.0,
+    "dense_mlp_weight_bytes_per_element": 2.0,
     "expert_weight_bytes_per_element": 2.0,
+    "shared_expert_weight_bytes_per_element": 2.0,
+    "router_weight_bytes_per_element": 2.0,
     "head_weight_bytes_per_element": 2.0,
+    "embedding_weight_bytes_per_element": 2.0,
     "activation_bytes_per_element": 2.0,
     "kv_bytes_per_element": 2.0,
 }
+LINEAR = ("attention", "recurrent", "dense_mlp", "expert", "shared_expert")
+OTHER_MATRICES = ("router", "head", "embedding")
 TABLE_QUANTITIES = (
     "flops",
     "weight_bytes",
@@ -47,7 +54,9 @@ TABLE_QUANTITIES = (
 
 
 def _workload(n: int = 1, **values: float | Column) -> WorkloadColumns:
-    chosen = {**WORKLOAD_DEFAULTS, **values}
+    linear = values.pop("linear_weight_bytes_per_element", 2.0)  # of all linear layers but routed experts
+    parts = {f"{part}_weight_bytes_per_element": linear for part in LINEAR if part != "expert"}
+    chosen = {**WORKLOAD_DEFAULTS, **parts, **values}
     return WorkloadColumns(
         **{k: np.broadcast_to(np.asarray(v, dtype=np.float64), (n,)).copy() for k, v in chosen.items()}
     )
@@ -165,9 +174,8 @@ def _random_workloads(rng: np.random.Generator, n: int) -> WorkloadColumns:
         tensor_parallel=tensor,
         expert_parallel=np.where(rng.random(n) < 0.5, 1.0, tensor),
         pipeline_parallel=rng.choice([1.0, 1.0, 2.0, 4.0], n),
-        weight_bytes_per_element=rng.choice([0.5625, 1.0, 2.0, 4.0], n),
-        expert_weight_bytes_per_element=rng.choice([0.53125, 1.0, 2.0, 4.0], n),
-        head_weight_bytes_per_element=rng.choice([2.0, 4.0], n),
+        **{f"{part}_weight_bytes_per_element": rng.choice([0.5625, 1.0, 2.0, 4.0], n) for part in LINEAR},
+        **{f"{part}_weight_bytes_per_element": rng.choice([2.0, 4.0], n) for part in OTHER_MATRICES},
         activation_bytes_per_element=rng.choice([1.0, 2.0, 4.0], n),
         kv_bytes_per_element=rng.choice([1.0, 2.0, 4.0], n),
     )

@@ -90,7 +90,7 @@ def test_a_window_bounds_the_cache_of_its_layers(workload: WorkloadMaker) -> Non
 
 
 def test_four_bit_weights_leave_tables_at_16_bit(workload: WorkloadMaker) -> None:
-    work = workload(weight_bytes_per_element=0.5)
+    work = workload(linear_weight_bytes_per_element=0.5)
     tables_and_norms = 2 * 128256 * 8192 + 161 * 8192
     expected = 0.5 * (70_553_706_496 - tables_and_norms) + 2 * tables_and_norms
     assert weights_bytes_per_gpu(shape_columns([LLAMA_70B]), work)[0] == expected

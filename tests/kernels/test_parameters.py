@@ -50,7 +50,7 @@ def test_a_decode_step_reads_every_matrix_once(
         N,
         batch_size=EVERY_EXPERT_IS_HIT,
         output_tokens=2,
-        weight_bytes_per_element=1.0,
+        linear_weight_bytes_per_element=1.0,
         expert_weight_bytes_per_element=0.53125,
         head_weight_bytes_per_element=2.0,
     )

@@ -224,7 +224,7 @@ def test_llama_on_sixteen_gpus_repeats_its_eight_key_value_heads(count: Counter)
 
 
 def test_eight_bit_activations_narrow_only_what_products_take_in(count: Counter) -> None:
-    slots = count("decode", LLAMA_8B, output_tokens=2, tensor_parallel=2, weight_bytes_per_element=1,
+    slots = count("decode", LLAMA_8B, output_tokens=2, tensor_parallel=2, linear_weight_bytes_per_element=1,
                   activation_bytes_per_element=1)  # fmt: skip
     assert slots["mlp_up"]["weight_bytes"] == 32 * 4096 * 14336
     assert slots["mlp_up"]["activation_bytes"] == 32 * (4096 * 1 + 14336 * 2)

@@ -20,7 +20,7 @@ from llmco2.measurement.workloads.workload import WorkloadError
 MAX_SIZE_DIFFERENCE: Final = 0.005  # of the parameters; score corrections of experts are no parameters there
 _NOT_SHAPE: Final = frozenset(
     {"model_id", "family", "checkpoint_precision", "fp8_in_blocks", "stated_params", "source", "retrieved"}
-    | {"confidence"}
+    | {"confidence", "stored", "assumptions"}
 )
 # Token ids decide nothing here, and those of a class may lie outside another model's vocabulary.
 _NO_SPECIAL_TOKENS: Final = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
