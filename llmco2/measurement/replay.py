@@ -16,6 +16,7 @@ from typing import Self
 
 from llmco2.errors import InputError, MeasurementError, explain
 from llmco2.measurement.clock import MonotonicClock, Polling
+from llmco2.measurement.counter_tally import CounterTally
 from llmco2.measurement.meter import (
     COUNTER_WINDOW,
     INTEGRATED_POWER,
@@ -187,7 +188,13 @@ class ReplayMeter:
             return GpuEnergy(
                 gpu_index=index, energy_j=None, method=None, reason="the recording has no energy there"
             )
-        energy_j = last.energy_counter_j - first.energy_counter_j
+        tally = CounterTally()
+        for sample in self._samples[index][bisect.bisect_left(self._times[index], first.t_s) :]:
+            if sample.t_s > last.t_s:
+                break
+            if sample.energy_counter_j is not None and sample.stale_since_s is None:
+                tally.add(sample.t_s, sample.energy_counter_j, sample.power_limit_w)
+        energy_j = tally.energy_j or 0.0
         method = INTEGRATED_POWER if last.energy_is_integrated else COUNTER_WINDOW
         span_s = last.t_s - first.t_s
         reason = f"from recorded samples {span_s:.2f} s apart"

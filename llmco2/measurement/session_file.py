@@ -20,25 +20,23 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import threading
 import time
-import types
-import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from llmco2.errors import FileFormatError, InputError, explain
+from llmco2.measurement.json_records import record_from, strict_json
 from llmco2.measurement.meter import Device, EnergyMeter, Sample, WindowReading
 
 FORMAT: Final = "llmco2-session"
 VERSION: Final = 1
 _SYNC_INTERVAL_S: Final = 1.0
-
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +58,19 @@ class Session:
     samples: tuple[Sample, ...]
     windows: tuple[WindowReading, ...]
     events: tuple[SessionEvent, ...]
+
+
+_READERS: Final[dict[str, type[Any]]] = {"sample": Sample, "window": WindowReading, "event": SessionEvent}
+
+
+_NEVER_BELOW_ZERO: Final = (
+    "energy_counter_j",
+    "power_w",
+    "utilization_percent",
+    "memory_used_bytes",
+    "memory_total_bytes",
+    "power_limit_w",
+)
 
 
 class SessionRecorder:
@@ -145,9 +156,64 @@ class SessionRecorder:
 
 
 def read_session(path: Path) -> Session:
-    """Read a session file; ``FileFormatError`` names the line of any damage but a torn last one."""
+    """Read a session file; ``FileFormatError`` names the line of any damage but a torn last one.
+
+    Damage is also what no meter writes: a number that is not finite, joules or watts below zero, a GPU that the
+    header does not name, a clock that runs back.
+    """
+    lines = _text(path).split("\n")
+    torn = lines.pop()  # what follows the last newline: nothing, or a line whose writing was cut off
+    header = _header(path, lines[0] if lines else torn)
+    devices = _devices(header, path)
+    found: dict[str, list[Any]] = {"sample": [], "window": [], "event": []}
+    order = _Order({device.index for device in devices})
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            entry = _entry(line)
+            kind = entry.pop("kind", None)
+            if not isinstance(kind, str) or kind not in found:
+                raise FileFormatError(explain(f"{path}, line {number}: unknown kind", got=repr(kind)[:60]))
+            record = record_from(_READERS[kind], entry)
+            if kind == "sample":
+                order.check(record)
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, FileFormatError):
+                raise
+            raise FileFormatError(explain(f"{path}, line {number}: damaged", got=str(error))) from error
+        found[kind].append(record)
+    return Session(
+        started_at=str(header.get("started_at", "")),
+        simulated=header.get("simulated", False) is not False,
+        devices=devices,
+        samples=tuple(found["sample"]),
+        windows=tuple(found["window"]),
+        events=tuple(found["event"]),
+    )
+
+
+class _Order:
+    """Refuses samples of GPUs that are not there, clocks that run back, and readings below zero."""
+
+    def __init__(self, indices: set[int]) -> None:
+        self._last_s = dict.fromkeys(indices, -math.inf)
+
+    def check(self, sample: Sample) -> None:
+        last_s = self._last_s.get(sample.gpu_index)
+        if last_s is None:
+            known = ", ".join(map(str, sorted(self._last_s))) or "none"
+            raise ValueError(f"a sample of GPU {sample.gpu_index}, where the header names {known}")
+        if sample.t_s < last_s:
+            raise ValueError(f"t_s {sample.t_s:g} after {last_s:g}: the clock runs back")
+        for name in _NEVER_BELOW_ZERO:
+            value = getattr(sample, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} {value:g} is below zero")
+        self._last_s[sample.gpu_index] = sample.t_s
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise FileFormatError(
             explain(f"cannot read the recording {path}", got=error.strerror or error)
@@ -158,30 +224,11 @@ def read_session(path: Path) -> Session:
                 f"{path} is no recording", got="bytes that are no UTF-8 text", expected="a file of --record"
             )
         ) from error
-    lines = text.split("\n")
-    torn = lines.pop()  # what follows the last newline: nothing, or a line whose writing was cut off
-    header = _header(path, lines[0] if lines else torn)
-    found: dict[str, list[Any]] = {"sample": [], "window": [], "event": []}
-    readers: dict[str, type[Any]] = {"sample": Sample, "window": WindowReading, "event": SessionEvent}
-    for number, line in enumerate(lines[1:], start=2):
-        entry = _parse(path, number, line)
-        kind = entry.pop("kind", None)
-        if kind not in found:
-            raise FileFormatError(explain(f"{path}, line {number}: unknown kind", got=repr(kind)))
-        found[kind].append(_record(readers[kind], entry, path, number))
-    return Session(
-        started_at=str(header.get("started_at", "")),
-        simulated=bool(header.get("simulated", False)),
-        devices=tuple(_record(Device, dict(device), path, 1) for device in header.get("devices", ())),
-        samples=tuple(found["sample"]),
-        windows=tuple(found["window"]),
-        events=tuple(found["event"]),
-    )
 
 
 def _header(path: Path, line: str) -> dict[str, Any]:
     try:
-        header = json.loads(line)
+        header = strict_json(line)
     except ValueError:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -192,7 +239,7 @@ def _header(path: Path, line: str) -> dict[str, Any]:
         raise FileFormatError(
             explain(
                 f"{path} is of another version",
-                got=header.get("version"),
+                got=repr(header.get("version"))[:60],
                 expected=VERSION,
                 remedy="replay it with the llmco2 that recorded it",
             )
@@ -200,13 +247,27 @@ def _header(path: Path, line: str) -> dict[str, Any]:
     return header
 
 
-def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
+def _devices(header: dict[str, Any], path: Path) -> tuple[Device, ...]:
+    """Return the GPUs of the header; ``FileFormatError`` where one is damaged or two have one index."""
     try:
-        entry = json.loads(line)
-    except ValueError as error:
-        raise FileFormatError(explain(f"{path}, line {number}: damaged", got=line[:60])) from error
+        listed = header.get("devices", [])
+        if not isinstance(listed, list) or not all(isinstance(device, dict) for device in listed):
+            raise TypeError("devices is no list of objects")
+        devices = tuple(record_from(Device, device) for device in listed)
+        if len({device.index for device in devices}) < len(devices):
+            raise ValueError("two devices of one index")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FileFormatError(explain(f"{path}, line 1: damaged", got=str(error))) from error
+    return devices
+
+
+def _entry(line: str) -> dict[str, Any]:
+    try:
+        entry = strict_json(line)
+    except json.JSONDecodeError:
+        raise ValueError(line[:60]) from None
     if not isinstance(entry, dict):
-        raise FileFormatError(explain(f"{path}, line {number}: damaged", got=line[:60]))
+        raise TypeError(line[:60])
     return entry
 
 
@@ -214,32 +275,3 @@ def _brief(record: Any) -> dict[str, Any]:
     """Return the fields of a record that differ from their defaults: files a third as long."""
     whole = asdict(record)
     return {item.name: whole[item.name] for item in fields(record) if whole[item.name] != item.default}
-
-
-def _record(kind: type[_R], entry: dict[str, Any], path: Path, number: int) -> _R:
-    hints = typing.get_type_hints(kind)
-    unknown = set(entry) - set(hints)
-    try:
-        if unknown:
-            raise TypeError(f"unknown field {sorted(unknown)[0]}")
-        return kind(**{name: _value(hints[name], value) for name, value in entry.items()})
-    except (TypeError, ValueError) as error:
-        raise FileFormatError(explain(f"{path}, line {number}: damaged", got=str(error))) from error
-
-
-def _value(hint: Any, value: Any) -> Any:
-    """Turn JSON back into what the field is annotated with: records, tuples of records, plain values."""
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
-    if typing.get_origin(hint) is tuple:
-        return tuple(_value(typing.get_args(hint)[0], item) for item in value)
-    if is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        return typing.cast(Any, hint)(**{name: _value(hints[name], item) for name, item in value.items()})
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and not isinstance(value, hint):
-        raise TypeError(f"{value!r} is not {hint.__name__}")
-    return value

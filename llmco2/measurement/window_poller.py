@@ -14,6 +14,7 @@ from typing import Final
 
 from llmco2.measurement.clock import Polling, PollingClock
 from llmco2.measurement.counter import CounterTrack, Tick, period_from_ticks
+from llmco2.measurement.counter_tally import is_possible_step
 from llmco2.measurement.nvml import NvmlGpu, ReadFailedError
 from llmco2.measurement.phase_window import GpuWindow, PowerIntegral
 
@@ -37,6 +38,7 @@ class WatchedGpu:
     has_counter: bool
     track: CounterTrack = field(default_factory=CounterTrack)
     has_power: bool = True
+    power_limit_w: float | None = None
     power_due_s: float = -math.inf
     state_due_s: float = -math.inf
     retry_s: float = -math.inf
@@ -159,10 +161,11 @@ class WindowPoller:
                     window.has_counter = False
             return
         watched.lost = None
-        if energy_j < (watched.track.last_energy_j or 0.0):
-            for window in windows:
-                window.trouble = f"the energy counter of GPU {watched.gpu.index} started again from zero"
-        tick = watched.track.see((before_s + self._clock.now_s()) / 2, energy_j)
+        at_s = (before_s + self._clock.now_s()) / 2
+        wrong = _counter_trouble(watched, at_s, energy_j)
+        for window in windows:
+            window.trouble = wrong or window.trouble
+        tick = watched.track.see(at_s, energy_j)
         if tick is not None:
             for window in windows:
                 window.ticks.add(tick)
@@ -202,6 +205,19 @@ class WindowPoller:
         watched.retry_s = self._clock.now_s() + RETRY_S
         for window in windows:
             window.trouble = f"GPU {watched.gpu.index} was lost while {what} was read: {error.reason}"
+
+
+def _counter_trouble(watched: WatchedGpu, at_s: float, energy_j: float) -> str | None:
+    """Return what is wrong with the step to this reading of the counter, or ``None``."""
+    last_s, last_j = watched.track.last_poll_s, watched.track.last_energy_j
+    if last_s is None or last_j is None:
+        return None
+    if is_possible_step(energy_j - last_j, at_s - last_s, watched.power_limit_w):
+        return None
+    name = f"the energy counter of GPU {watched.gpu.index}"
+    if energy_j < last_j:
+        return f"{name} started again from zero" if energy_j <= last_j / 2 else f"{name} ran back"
+    return f"{name} jumped by {energy_j - last_j:.4g} J in {at_s - last_s:.3g} s, more than its power limit allows"
 
 
 def _new_window(watched: WatchedGpu) -> GpuWindow:

@@ -59,7 +59,7 @@ class ZeusMeter:
         try:
             self._devices = self._driver.devices()
             self._watched = tuple(
-                WatchedGpu(gpu=gpu, has_counter=device.has_energy_counter)
+                WatchedGpu(gpu=gpu, has_counter=device.has_energy_counter, power_limit_w=device.power_limit_w)
                 for gpu, device in zip(self._driver.gpus, self._devices, strict=True)
             )
             self._poller = WindowPoller(self._watched, self._clock, simulated=self.simulated)

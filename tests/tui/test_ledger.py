@@ -15,7 +15,7 @@ def sample(t_s: float, counter_j: float | None, *, gpu: int = 0, **more: object)
     return Sample(t_s=t_s, gpu_index=gpu, energy_counter_j=counter_j, **values)  # type: ignore[arg-type]
 
 
-steps = st.lists(st.floats(0.0, 1e4), min_size=2, max_size=40)
+steps = st.lists(st.floats(0.0, 1400.0), min_size=2, max_size=40)
 
 
 @given(steps=steps, data=st.data())
@@ -98,3 +98,5 @@ def test_totals_leave_lost_power_out_and_say_what_is_incomplete() -> None:
     assert totals.power_w == 200.0
     assert totals.n_lost == 1
     assert totals.incomplete
+    assert totals.power_gpus_text == "2 of 3 GPUs"
+    assert totals.energy_gpus_text == "1 of 3 GPUs"

@@ -50,7 +50,11 @@ def test_the_sums_leave_out_the_limit_rather_than_a_unit(width: int) -> None:
         elapsed_s=3600.0,
         n_lost=0,
         integrated=False,
-        incomplete=False,
+        n_gpus=8,
+        n_with_power=8,
+        n_with_energy=8,
+        refused=0,
+        restarts=0,
     )
     first = total_lines(TotalsView(totals=totals, operational_g=8.33, embodied_g=0.792), width)[0]
     assert words(first).endswith("CO2e + 792 mg embodied")

@@ -81,7 +81,7 @@ class Painter:
     def frame(self, sitting: Sitting, frame: Frame) -> None:
         """Show the banner and the line of views."""
         playback = frame.source.playback if frame.source is not None else None
-        elapsed = clock_time(sitting.ledger.totals().elapsed_s)
+        elapsed = clock_time(sitting.totals().elapsed_s)
         words = [frame.recording, "" if playback is not None else f"{frame.rate_hz:g} Hz", elapsed]
         replay = replay_text(frame.source.name, playback) if frame.source and playback else ""
         alarms = (*frame.trouble, *sitting.alarms())

@@ -14,7 +14,7 @@ from llmco2_tui.campaign import CampaignView
 from llmco2_tui.comparison import Answer, Comparison, compare
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.history import SPANS, History
-from llmco2_tui.ledger import Ledger
+from llmco2_tui.ledger import Ledger, Totals
 from llmco2_tui.measured import WHOLE, MeasuredPhase, compacted
 from llmco2_tui.views import GpuRow, PowerView, TotalsView
 
@@ -78,7 +78,7 @@ class Sitting:
 
     def mark(self) -> str:
         """Start or end the measurement of one batch of the request in view; return what happened."""
-        totals = self.ledger.totals()
+        totals = self.totals()
         if totals.energy_j is None or self.request is None:
             return "nothing to mark: no request in view, or no energy reading"
         if self._mark is None:
@@ -144,6 +144,10 @@ class Sitting:
             self._comparison = compare(self.request, self.entries, self.answers, self.account)
         return self._comparison
 
+    def totals(self) -> Totals:
+        """Return the sums over the GPUs of the source."""
+        return self.ledger.totals(len(self.devices))
+
     def gpu_rows(self, sparks: int) -> list[GpuRow]:
         """Return the rows of the GPU table with ``sparks`` columns of history."""
         ledgers = self.ledger.gpus
@@ -160,7 +164,7 @@ class Sitting:
 
     def totals_view(self) -> TotalsView:
         """Return the sums, with the grams at the zone in view."""
-        totals = self.ledger.totals()
+        totals = self.totals()
         grams: list[float | None] = []
         embodied: list[float | None] = []
         for device in self.devices:
@@ -177,7 +181,7 @@ class Sitting:
 
     def power_view(self) -> PowerView:
         """Return the chart of the chosen GPU, or of all."""
-        totals = self.ledger.totals()
+        totals = self.totals()
         ledger = self.ledger.gpus.get(self.chosen) if self.chosen is not None else None
         if self.chosen is None or ledger is None or ledger.shown is None:
             return PowerView(

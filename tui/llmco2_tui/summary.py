@@ -18,7 +18,16 @@ from llmco2.units import kwh_from_joules
 from llmco2_tui.comparison import Comparison, Quantity
 from llmco2_tui.sitting import Sitting
 from llmco2_tui.views import state_words
-from llmco2_tui.widgets.wording import clock_time, count, gib, percent, request_text, signed_percent, watts
+from llmco2_tui.widgets.wording import (
+    clock_time,
+    count,
+    counted,
+    gib,
+    percent,
+    request_text,
+    signed_percent,
+    watts,
+)
 
 FORMAT: Final = "llmco2-monitor"
 VERSION: Final = 1
@@ -37,6 +46,10 @@ def summary(sitting: Sitting, *, source: str) -> dict[str, Any]:
         "simulated": sitting.is_simulated(),
         "gpus": [_gpu(row) for row in sitting.gpu_rows(0)],
         "totals": {
+            "n_gpus": totals.n_gpus,
+            "n_gpus_with_power": totals.n_with_power,
+            "n_gpus_with_energy": totals.n_with_energy,
+            "energy_of": totals.energy_gpus_text,
             "power_w": totals.power_w,
             "energy_j": totals.energy_j,
             "energy_kwh": energy_kwh,
@@ -46,6 +59,8 @@ def summary(sitting: Sitting, *, source: str) -> dict[str, Any]:
             "operational_gco2e": view.operational_g,
             "embodied_gco2e": view.embodied_g,
             "n_lost": totals.n_lost,
+            "counter_restarts": totals.restarts,
+            "refused_counter_steps": totals.refused,
         },
         "grid": {
             "zone": grid.zone.zone_id,
@@ -78,6 +93,7 @@ def _gpu(row: Any) -> dict[str, Any]:
         "lost": ledger.lost,
         "why_lost": ledger.why_lost if ledger.lost else None,
         "energy_since_start_j": ledger.energy_j,
+        "refused_counter_steps": ledger.refused,
         **{name: value for name, value in found.items() if name != "gpu_index"},
         "missing": {entry.field: entry.reason for entry in sample.missing},
     }
@@ -128,7 +144,9 @@ def summary_text(sitting: Sitting, *, source: str) -> str:
     if totals.energy_j is not None and totals.elapsed_s > 0:
         grams = "" if view.operational_g is None else f", {mass_text(view.operational_g)} CO2e operational"
         energy = f"{energy_text(totals.energy_j)} = {watt_hours_text(totals.energy_j)}"
-        lines.append(f"all GPUs: {energy}{grams} over {clock_time(totals.elapsed_s)}")
+        which = totals.energy_gpus_text if totals.incomplete else "all GPUs"
+        refused = f"; {counted(totals.refused, 'impossible counter step')} left out" if totals.refused else ""
+        lines.append(f"{which}: {energy}{grams} over {clock_time(totals.elapsed_s)}{refused}")
     zone = grid.zone
     dated = "" if grid.age_years is None else f", {zone.date}"  # without a year, the source says the rest
     lines.append(

@@ -8,7 +8,7 @@ from llmco2.report.quantities import energy_text, mass_text, watt_hours_text
 from llmco2_tui.ledger import Totals
 from llmco2_tui.views import TotalsView
 from llmco2_tui.widgets.lines import Line, Lines
-from llmco2_tui.widgets.wording import NOTHING, clock_time, watts
+from llmco2_tui.widgets.wording import NOTHING, clock_time, counted, watts
 
 
 def total_lines(view: TotalsView, width: int) -> list[Line]:
@@ -21,9 +21,12 @@ def total_lines(view: TotalsView, width: int) -> list[Line]:
     embodied = "" if view.embodied_g is None else f" + {mass_text(view.embodied_g)} embodied"
     mark = "∫" if totals.integrated else ""
     limit_piece = (limit, "muted")
+    partial = totals.n_with_power < totals.n_gpus
+    lacking: Line = [(f" of {totals.power_gpus_text}", "warn")] if partial else []
     first: Line = [
         ("Σ ", "strong"),
         (f"{watts(totals.power_w)} W", "strong"),
+        *lacking,
         limit_piece,
         (f" ({totals.n_lost} lost)" if totals.n_lost else "", "muted"),
         ("  since start ", "muted"),
@@ -40,7 +43,8 @@ def total_lines(view: TotalsView, width: int) -> list[Line]:
 
 def _idle_line(totals: Totals) -> Line:
     elapsed = f" over {clock_time(totals.elapsed_s)}"
-    partial = "; some GPUs have no energy reading" if totals.incomplete else ""
+    partial = f"; energy of {totals.energy_gpus_text} only" if totals.incomplete else ""
+    partial += f"; {counted(totals.refused, 'impossible counter step')} left out" if totals.refused else ""
     if totals.energy_j is None or totals.idle_j is None:
         return [(f"  idle share unknown: utilisation cannot be read{elapsed}{partial}", "muted")]
     share = totals.idle_j / totals.energy_j if totals.energy_j > 0 else 0.0

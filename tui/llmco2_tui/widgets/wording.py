@@ -56,3 +56,9 @@ def request_text(request: InferenceRequest) -> str:
         request.engine if request.engine != UNKNOWN else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 batch``, ``2 batches``: a whole number of things."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "ch", "x")) else "s"
+    return f"{number:,} {noun}{ending}"
