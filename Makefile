@@ -57,7 +57,7 @@ check: lint types imports test ## everything a change must pass
 evaluate: RUNS ?= $(wildcard ../shared/data)
 evaluate: dev ## rebuild every accuracy table, on groups left out of the fit; RUNS=FOLDER
 	@test -n "$(RUNS)" || { echo "name the folder of measured runs: make evaluate RUNS=FOLDER" >&2; exit 2; }
-	$(BIN)/llmco2 evaluate --runs $(RUNS) $(ARGS)
+	$(BIN)/python -m benchmarks.accuracy --runs $(RUNS) $(ARGS)
 
 bench: dev ## measure cold start and bulk throughput
 	$(BIN)/python benchmarks/cold_start.py
@@ -65,7 +65,7 @@ bench: dev ## measure cold start and bulk throughput
 
 train: dev ## fit the checkpoint that ships; RUNS=FOLDER
 	@test -n "$(RUNS)" || { echo "name the folder of measured runs: make train RUNS=FOLDER" >&2; exit 2; }
-	$(BIN)/python -m llmco2.training.release --runs $(RUNS) --output datasets/checkpoint/default.json
+	$(BIN)/python -m benchmarks.release --runs $(RUNS) --output datasets/checkpoint/default.json
 
 install: $(VENV)/.installed ## make .venv with what a user installs
 
@@ -93,5 +93,5 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(PIP) install --quiet $(PINS) --group dev --editable ".[transformers,evaluate]"
+	$(PIP) install --quiet $(PINS) --group dev --editable ".[transformers,plots]"
 	@touch $@

@@ -123,7 +123,7 @@ def test_the_python_code_runs(folder: Path) -> None:
 def test_the_makefile_runs_only_what_exists() -> None:
     makefile = README.with_name("Makefile").read_text("utf-8")
     scripts = re.findall(r"\$\(BIN\)/python ([\w/]+\.py)", makefile)
-    modules = re.findall(r"python -m (llmco2[\w.]*)", makefile)
+    modules = re.findall(r"python -m ((?:llmco2|benchmarks)[\w.]*)", makefile)
     assert scripts
     assert modules
     for script in scripts:

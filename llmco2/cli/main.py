@@ -53,10 +53,6 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             module="llmco2_tui.cli", help="watch GPU energy live, predicted and measured side by side"
         ),
         "train": Command(module="llmco2.cli.train", help="fit, validate or test a predictor of your own"),
-        "evaluate": Command(
-            module="llmco2.cli.evaluate",
-            help="compare the predictor with rivals on what no fit has seen",
-        ),
         "models": Command(module="llmco2.cli.catalogs", help="list the known models"),
         "gpus": Command(module="llmco2.cli.catalogs", help="list the known GPUs, or show one"),
         "zones": Command(module="llmco2.cli.catalogs", help="list the known grid zones and cloud regions"),

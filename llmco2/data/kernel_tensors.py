@@ -25,7 +25,6 @@ from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.gpus import resolve_gpu
 from llmco2.catalog.precisions import compute_peak_flops_per_s, resolve_precision
 from llmco2.catalog.stored import parts_under
-from llmco2.data.importers import import_kernels
 from llmco2.data.options import KernelOptions
 from llmco2.data.tables import read_kernels
 from llmco2.data.tensors import deployment_batch, tensor_basis
@@ -102,9 +101,7 @@ def load_kernels(options: KernelOptions, leave_out_gpu: str | None = None) -> pd
     if options.path is None:
         raise InputError(explain("no kernels to train on", remedy="set data.kernels.path"))
     path = Path(options.path)
-    public = path.is_dir() or path.name == "kernels.parquet"
-    simulated = options.allow_simulated
-    frame = import_kernels(path) if public else read_kernels(path, allow_simulated=simulated)
+    frame = read_kernels(path, allow_simulated=options.allow_simulated)
     frame = frame[frame["kind"].isin(list(_SLOTS_OF_KIND)) & (frame["gpu"] != leave_out_gpu)]
     if frame.empty:
         raise InputError(

@@ -77,7 +77,7 @@ class EnergyDataModule(pl.LightningDataModule):
     """Measured runs and kernels for training.
 
     Args:
-        runs: a run table (``.csv``, ``.csv.gz``, ``.jsonl``, ``.parquet``) or a folder of public sources; by
+        runs: a run table (``.csv``, ``.csv.gz``, ``.jsonl``, ``.parquet``); by
             default the simulated set that ships.
         allow_simulated: accept simulated rows in ``runs``.
         split: which rows are held out.

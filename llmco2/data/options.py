@@ -90,7 +90,7 @@ class KernelOptions:
     """Which measured kernels train the coefficients beside whole runs.
 
     Attributes:
-        path: a table of kernel measurements, or the public ``kernels.parquet`` or its folder.
+        path: a table of kernel measurements.
         max_rows: kernels kept, spread evenly over (GPU, kind, precision).
         seed: of that choice.
         allow_simulated: accept kernels that no real GPU ran.

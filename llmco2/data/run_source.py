@@ -1,4 +1,4 @@
-"""Runs to train on, from wherever a person keeps them: a table, a folder of public sources, or what ships.
+"""Runs to train on, from wherever a person keeps them: a table, or what ships.
 
 Invariant: simulated rows train nothing unless somebody asked for them, and the log says so whenever they do.
 A run whose deployment cannot be resolved is dropped, counted and named in the log, never in silence.
@@ -13,7 +13,6 @@ from typing import Final
 
 import pandas as pd
 
-from llmco2.data.importers.registry import import_runs
 from llmco2.data.simulate import SHIPPED_FILE
 from llmco2.data.tables import read_runs
 from llmco2.errors import InputError, explain
@@ -35,7 +34,7 @@ def load_runs(
     """Return the runs at ``path`` whose deployments can be resolved, in file order.
 
     Args:
-        path: a run table, a folder of public sources, or None for the simulated set that ships.
+        path: a run table, or None for the simulated set that ships.
         allow_simulated: accept simulated rows in a table of one's own.
         include_flagged: keep rows whose flags say that they answer another question.
 
@@ -46,7 +45,10 @@ def load_runs(
     if path is None:
         runs = read_runs(datasets_dir() / SHIPPED_FILE, allow_simulated=True)
     elif Path(path).is_dir():
-        runs = import_runs(path, include_flagged=include_flagged)
+        raise InputError(
+            explain("runs are one table", got=f"the folder {path}", expected=".jsonl, .csv, .csv.gz or .parquet",
+                    remedy="python -m benchmarks.public_runs makes one of public sources, in a checkout")
+        )  # fmt: skip
     else:
         runs = read_runs(path, allow_simulated=allow_simulated, include_flagged=include_flagged)
     n_simulated = int(runs["simulated"].sum())

@@ -40,7 +40,7 @@ class ExportCheckpoint(pl.Callback):
             return
         model = pl_module.model
         if not isinstance(model, PhysicsModel):
-            _LOG.info("the paper's networks have no numbers to export; keep the .ckpt file")
+            _LOG.info("this network has no numbers to export; keep the .ckpt file")
             return
         data = pl_module.data
         held_out = data.sides.validation_is_held_out

@@ -1,4 +1,4 @@
-"""The two things that can be trained, behind one face: predict a batch's labels, and say what to minimise.
+"""What can be trained: it predicts a batch's labels, and says what to minimise.
 
 Invariant: predictions never use a source's own offset; it is fitted beside the network and left behind.
 """
@@ -12,13 +12,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from llmco2.data.devices import on_device
-from llmco2.data.tensors import LABELS, N_LABELS, RunBatch
-from llmco2.errors import InputError, explain
+from llmco2.data.tensors import RunBatch
 from llmco2.features.groups import GROUP_KINDS
 from llmco2.networks.batch import DeploymentBatch
 from llmco2.networks.coefficients import CoefficientNetwork, Vocabulary
-from llmco2.networks.paper import PaperInputs, PaperNetwork
 from llmco2.training.loss import Priors, SourceLevels, log_errors, predicted_labels, robust_loss
 from llmco2.training.options import NetworkOptions, OptimizerOptions, UnknownShare
 
@@ -94,55 +91,6 @@ class PhysicsModel(EnergyModel):
 
     def _graph_weights(self) -> list[nn.Parameter]:
         return [p for name, p in self.network.named_parameters() if name.split(".")[0] in _GRAPH_PARTS]
-
-
-class PaperModel(EnergyModel):
-    """The paper's two networks, which know energies alone."""
-
-    def __init__(self, *, network: NetworkOptions) -> None:
-        super().__init__()
-        self.network = PaperNetwork(hidden_dim=network.hidden_dim, dropout=network.dropout)
-        self.inputs: PaperInputs | None = None  # of the deployments in hand; weights do not depend on them
-
-    def predicted(self, batch: RunBatch) -> Tensor:
-        """Return predicted energies; NaN for times."""
-        energies = self._energies(batch)
-        unknown = torch.full_like(energies["energy_j"], torch.nan)
-        return torch.stack([energies.get(name, unknown) for name in LABELS], dim=1)
-
-    def loss(self, batch: RunBatch, generator: torch.Generator, *, formula_alone: bool = False) -> Tensor:  # noqa: ARG002 - it has neither names to hide nor a formula
-        """Return the weighted error of log energies."""
-        energies = self._energies(batch)
-        columns = [LABELS.index(name) for name in energies]
-        predicted = torch.ones(len(batch.index), N_LABELS, device=batch.labels.device)
-        predicted = predicted.index_copy(
-            1, torch.tensor(columns, device=predicted.device), torch.stack([*energies.values()], 1)
-        )
-        labels = torch.full_like(batch.labels, torch.nan)
-        labels[:, columns] = batch.labels[:, columns]
-        return robust_loss(log_errors(predicted, labels), labels, batch.weight)
-
-    def parameter_groups(self, options: OptimizerOptions) -> list[dict[str, Any]]:
-        """Return all weights as one group."""
-        return [
-            {
-                "params": list(self.network.parameters()),
-                "lr": options.graph_lr,
-                "weight_decay": options.weight_decay,
-            }
-        ]
-
-    def _energies(self, batch: RunBatch) -> dict[str, Tensor]:
-        if self.inputs is None:
-            raise InputError(
-                explain("the paper's networks have no deployments to read", remedy="set up the data first")
-            )
-        inputs = on_device(self.inputs, batch.labels.device)
-        prefill, decode = self.network(inputs, batch.bases, batch.deployment)
-        # A phase without steps (one output token: no decode) draws nothing.
-        some = (batch.bases[1].steps > 0).float()
-        energies = {"prefill_energy_j": prefill.exp(), "decode_energy_j": decode.exp() * some}
-        return {**energies, "energy_j": energies["prefill_energy_j"] + energies["decode_energy_j"]}
 
 
 def hide_names(batch: DeploymentBatch, share: UnknownShare, generator: torch.Generator) -> DeploymentBatch:

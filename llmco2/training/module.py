@@ -25,11 +25,10 @@ from llmco2.data.module import EnergyDataModule
 from llmco2.data.tensors import LABELS, RunBatch
 from llmco2.errors import CheckpointError, InputError, explain
 from llmco2.networks.coefficients import Vocabulary
-from llmco2.networks.paper import paper_inputs
 from llmco2.training.kernel_loss import kernel_loss
 from llmco2.training.loss import Priors, log_errors, robust_loss
 from llmco2.training.metrics import ErrorSummary, known_log_errors, row_energy_errors, summaries
-from llmco2.training.models import EnergyModel, PaperModel, PhysicsModel
+from llmco2.training.models import EnergyModel, PhysicsModel
 from llmco2.training.options import KernelTraining, NetworkOptions, OptimizerOptions, UnknownShare
 from llmco2.training.schedule import rate_schedules, steps_of_formula_alone
 
@@ -106,9 +105,6 @@ class EnergyModule(pl.LightningModule):
     def build(self, vocabulary: Vocabulary, sources: tuple[str, ...], *, n_rows: int) -> None:
         """Make the network for these names; ``n_rows`` decides how much the priors weigh."""
         self.vocabulary, self.sources = vocabulary, sources
-        if self.network_options.kind == "paper":
-            self.model = PaperModel(network=self.network_options)
-            return
         self.model = PhysicsModel(
             vocabulary,
             len(sources),
@@ -244,8 +240,6 @@ class EnergyModule(pl.LightningModule):
 
     def _attach(self, data: EnergyDataModule) -> None:
         """Give the model what it reads of the data beside batches."""
-        if isinstance(self.model, PaperModel):
-            self.model.inputs = paper_inputs(data.tensors.deployments)
         self._kernels = None
         if self.kernel_training.wanted:
             self._kernels = self._wanted_kernels(data)
@@ -254,7 +248,7 @@ class EnergyModule(pl.LightningModule):
         kernels = data.kernel_batch()
         if not isinstance(self.model, PhysicsModel):
             raise InputError(
-                explain("the paper's networks know no single kernels", remedy="leave model.kernels out")
+                explain("only a physics network knows single kernels", remedy="leave model.kernels out")
             )
         if kernels is None:
             raise InputError(
@@ -266,7 +260,7 @@ class EnergyModule(pl.LightningModule):
         model = self._built()
         if not isinstance(model, PhysicsModel):
             raise InputError(
-                explain("the paper's networks know no single kernels", remedy="leave model.kernels out")
+                explain("only a physics network knows single kernels", remedy="leave model.kernels out")
             )
         only = self.current_epoch < self.kernel_training.epochs
         own = kernel_loss(model.network, on_device(kernels, self.device)) / self.priors.noise**2

@@ -7,7 +7,6 @@ command line reads defaults through ``vars``).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
 
 from llmco2.errors import InputError, explain
 
@@ -17,27 +16,22 @@ class NetworkOptions:
     """Which network, and how large.
 
     Attributes:
-        kind: ``physics`` (bounded factors of the physical readout) or ``paper`` (two GraphSAGE networks).
-        hidden_dim: width of the graph network; 0 leaves the formula alone (``physics`` only).
-        n_rounds: rounds of message passing of ``physics``; 0 pools over kernels only.
+        hidden_dim: width of the graph network; 0 leaves the formula alone.
+        n_rounds: rounds of message passing; 0 pools over kernels only.
         correction_limit: largest score that the graph network may add (1 is about a factor of e).
-        dropout: of ``paper``.
     """
 
-    kind: Literal["physics", "paper"] = "physics"
     hidden_dim: int = 24
     n_rounds: int = 2
     correction_limit: float = 0.7
-    dropout: float = 0.05
 
     def __post_init__(self) -> None:
-        _at_least("network.hidden_dim", self.hidden_dim, 1 if self.kind == "paper" else 0)
+        _at_least("network.hidden_dim", self.hidden_dim, 0)
         _at_least("network.n_rounds", self.n_rounds, 0)
         if not self.correction_limit > 0.0:
             raise InputError(
                 explain("bad network.correction_limit", got=self.correction_limit, expected="above 0")
             )
-        _share("network.dropout", self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +40,7 @@ class OptimizerOptions:
 
     Attributes:
         formula_lr: peak rate of the constants of the formula, which carry priors instead of decay.
-        graph_lr: peak rate of graph network weights (all weights of ``paper``).
+        graph_lr: peak rate of graph network weights.
         weight_decay: of graph network weights.
         warmup_share: share of a stage's steps in which the rate rises.
         formula_share: share of the steps that fit the formula alone; the graph network then learns what is left with

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from benchmarks.public_runs.sanity import flag_power
 from llmco2.catalog.gpus import resolve_gpu
 from llmco2.catalog.models import resolve_model
-from llmco2.data.importers.sanity import flag_power
 from llmco2.data.simulate import (
     GPUS,
     MODELS,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmco2.data.importers.registry import import_runs
+from benchmarks.public_runs.registry import import_runs
 from llmco2.data.tables import run_rows
 from llmco2.data.tensors import assumed_prompt_tokens
 from llmco2.errors import InputError

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.accuracy.kernel_transfer import countable, counted
 from llmco2.catalog.gpus import resolve_gpu
 from llmco2.cli.main import main
 from llmco2.data.kernel_tensors import kernel_tensors, load_kernels
 from llmco2.data.options import KernelOptions
 from llmco2.data.tables import read_kernels, write_kernels
 from llmco2.errors import FileFormatError, InputError
-from llmco2.evaluation.kernel_transfer import countable, counted
 
 GPU = resolve_gpu("H100-SXM5-80GB")
 CAMPAIGN = """

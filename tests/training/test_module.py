@@ -49,18 +49,13 @@ def predictions(module: EnergyModule, data: EnergyDataModule) -> torch.Tensor:
         return module(data.take(np.arange(len(data.frame))))
 
 
-@pytest.mark.parametrize(
-    ("network", "epochs"),
-    [(NetworkOptions(hidden_dim=16), 200), (NetworkOptions(kind="paper", dropout=0.0), 500)],
-)
-def test_it_overfits_a_handful_of_runs(
-    network: NetworkOptions, epochs: int, run_frame: Any, run_file: Any, quiet_trainer: Trainers
-) -> None:
+def test_it_overfits_a_handful_of_runs(run_frame: Any, run_file: Any, quiet_trainer: Trainers) -> None:
     data = EnergyDataModule(run_file(run_frame(6)), allow_simulated=True, split=EVERYTHING)
     pl.seed_everything(1, verbose=False)
     rates = OptimizerOptions(formula_lr=0.05, graph_lr=0.01, weight_decay=0.0, formula_share=0.0)
+    network = NetworkOptions(hidden_dim=16)
     module = fitted(
-        EnergyModule(network, rates, NOTHING_HIDDEN, NO_PRIORS), data, quiet_trainer(max_epochs=epochs)
+        EnergyModule(network, rates, NOTHING_HIDDEN, NO_PRIORS), data, quiet_trainer(max_epochs=200)
     )
     energies = summaries(predictions(module, data), data.tensors.labels)["energy_j"]
     assert energies.n_rows == 6
@@ -106,17 +101,6 @@ def test_gradient_reaches_every_parameter() -> None:
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().sum() > 0, name
-
-
-def test_paper_networks_get_gradient_everywhere() -> None:
-    data = EnergyDataModule()
-    data.setup()
-    module = EnergyModule(NetworkOptions(kind="paper", hidden_dim=8, dropout=0.0))
-    module.build(data.vocabulary, data.sources, n_rows=1)
-    module._attach(data)
-    assert module.model is not None
-    module.model.loss(data.take(data.sides.train), torch.Generator()).backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters())
 
 
 def test_constants_and_weights_are_two_groups_and_none_is_forgotten() -> None:
@@ -206,13 +190,12 @@ class _StopAfter(pl.Callback):
         trainer.save_checkpoint(self.path)
 
 
-@pytest.mark.parametrize("network", [SMALL, NetworkOptions(kind="paper", hidden_dim=8)])
 def test_a_checkpoint_holds_plain_data_and_rebuilds_its_network(
-    network: NetworkOptions, quiet_trainer: Trainers, tmp_path: Path
+    quiet_trainer: Trainers, tmp_path: Path
 ) -> None:
     data = EnergyDataModule(split=SplitOptions(kind="gpu", held_out="L4"))
     trainer = quiet_trainer(max_epochs=2)
-    module = fitted(EnergyModule(network), data, trainer)
+    module = fitted(EnergyModule(SMALL), data, trainer)
     path = tmp_path / "a.ckpt"
     trainer.save_checkpoint(path)
     held = torch.load(path, weights_only=True)  # refuses anything but numbers and plain containers
@@ -222,7 +205,7 @@ def test_a_checkpoint_holds_plain_data_and_rebuilds_its_network(
     other = EnergyDataModule(split=EVERYTHING)
     again = EnergyModule()
     quiet_trainer().test(again, datamodule=other, ckpt_path=str(path), verbose=False)
-    assert again.network_options == network
+    assert again.network_options == SMALL
     assert again.vocabulary == module.vocabulary
     assert torch.equal(
         torch.nan_to_num(predictions(module, data)), torch.nan_to_num(predictions(again.eval(), other))
@@ -308,7 +291,6 @@ def test_energy_at_large_counts_a_run_once_and_skips_runs_without_energy() -> No
     ("make", "message"),
     [
         (lambda: NetworkOptions(hidden_dim=-1), "hidden_dim"),
-        (lambda: NetworkOptions(kind="paper", hidden_dim=0), "hidden_dim"),
         (lambda: NetworkOptions(correction_limit=0.0), "correction_limit"),
         (lambda: OptimizerOptions(formula_lr=math.nan), "formula_lr"),
         (lambda: UnknownShare(gpu=1.0), "unknown_share.gpu"),

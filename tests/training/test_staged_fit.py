@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarks.release import heldout
 from llmco2.data.module import EnergyDataModule
 from llmco2.data.options import SplitOptions
-from llmco2.training import heldout
 
 
 def test_a_graph_network_does_not_move_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
