@@ -135,12 +135,13 @@ def _measure(args: argparse.Namespace, campaign: Any, rig: Any) -> int:
     from rich.console import Console  # noqa: PLC0415
 
     from llmco2.measurement.campaign import run_campaign  # noqa: PLC0415
-    from llmco2.measurement.data_card import write_card  # noqa: PLC0415
+    from llmco2.measurement.data_card import check_card, write_card  # noqa: PLC0415
     from llmco2.measurement.progress import ProgressDisplay  # noqa: PLC0415
     from llmco2.measurement.run_log import RunLog  # noqa: PLC0415
 
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interrupt like any
+    check_card(args.output)
     with RunLog(args.output) as log:
         if log.repair is not None:
             console.print(f"{args.output}: {log.repair}", highlight=False)
@@ -191,6 +192,7 @@ def _rig(args: argparse.Namespace, campaign: Any, channel: Any) -> Any:
     from llmco2.measurement.workloads.server_process import server_processes, with_descendants  # noqa: PLC0415
 
     if args.simulate:
+        _refuse_simulated_server(campaign)
         return simulated_rig(
             campaign, gpu=args.simulated_gpu or DEFAULT_SIMULATED_GPU, allow_shared=args.allow_shared
         )
@@ -200,6 +202,20 @@ def _rig(args: argparse.Namespace, campaign: Any, channel: Any) -> Any:
     if channel is not None:  # the processes that the same torchrun started work for us
         own_pids |= with_descendants({os.getppid()})
     return real_rig(campaign, allow_shared=args.allow_shared, own_pids=own_pids, channel=channel)
+
+
+def _refuse_simulated_server(campaign: Any) -> None:
+    """Refuse to draw a server's answers on simulated GPUs: nothing would be asked of the server."""
+    url = next((c.server_url for c in campaign.configurations if c.server_url), None)
+    if url is not None:
+        raise InputError(
+            explain(
+                "a server cannot be simulated",
+                got=url,
+                expected="--simulate, or a server on real GPUs",
+                remedy="leave out --simulate",
+            )
+        )
 
 
 def _report(summary: Any, args: argparse.Namespace, card: Path) -> int:

@@ -21,6 +21,7 @@ from llmco2.cli.measure_tools import (
     simulated_idle_w,
 )
 from llmco2.errors import MeasurementError, explain
+from llmco2.measurement.data_card import check_card
 from llmco2.measurement.kernels.campaign import KernelTools, run_kernel_campaign
 from llmco2.measurement.kernels.campaign_file import load_kernel_campaign
 from llmco2.measurement.kernels.card import write_kernel_card
@@ -43,6 +44,7 @@ def measure_kernels(args: argparse.Namespace) -> tuple[Summary, Path]:
     from rich.console import Console  # noqa: PLC0415
 
     campaign = load_kernel_campaign(args.kernels)
+    check_card(args.output)
     tools, context = _simulated(args) if args.simulate else (_real(args), nullcontext())
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interrupt like any

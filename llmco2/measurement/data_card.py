@@ -12,7 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from llmco2.errors import MeasurementError, explain
+from llmco2.errors import InputError, MeasurementError, explain
+from llmco2.measurement.output_file import replace_text
 from llmco2.records.run import REFERENCE_KERNELS, MeasuredRun
 
 BEGIN: Final = "<!-- written by llmco2 from the rows; edits between these marks are lost -->"
@@ -46,22 +47,52 @@ def write_facts(log_path: Path, facts: str, questions: Sequence[str]) -> Path:
     """
     path = card_path(log_path)
     body = f"{BEGIN}\n{facts}\n{END}\n"
-    try:
-        if path.exists():
-            old = path.read_text(encoding="utf-8")
-            if BEGIN not in old or END not in old:
-                raise MeasurementError(
-                    explain(f"{path} is no data card", remedy="move it, or choose another --output")
-                )
-            before, _, rest = old.partition(BEGIN)
-            text = before + body + rest.partition(END)[2].lstrip("\n")
-        else:
-            asked = "".join(f"- {question}\n" for question in questions)
-            text = f"# Data card of {log_path.name}\n\n{body}\n## For you to fill in\n\n{asked}"
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise MeasurementError(explain(f"cannot write {path}", got=error.strerror)) from error
+    old = _old_card(log_path)
+    if old is not None:
+        before, _, rest = old.partition(BEGIN)
+        text = before + body + rest.partition(END)[2].lstrip("\n")
+    else:
+        asked = "".join(f"- {question}\n" for question in questions)
+        text = f"# Data card of {log_path.name}\n\n{body}\n## For you to fill in\n\n{asked}"
+    replace_text(path, text)
     return path
+
+
+def check_card(log_path: Path) -> None:
+    """Refuse a log whose card would take the place of something else: before measuring, not after.
+
+    Raises:
+        InputError: a file of the card's name is no card of ours, or the log itself has that name.
+    """
+    if card_path(log_path) == log_path:
+        raise InputError(
+            explain(
+                f"the data card of {log_path} would have its name",
+                expected="another ending than .md",
+                remedy="choose another --output, such as runs.jsonl",
+            )
+        )
+    try:
+        _old_card(log_path)
+    except MeasurementError as error:
+        raise InputError(str(error)) from error
+
+
+def _old_card(log_path: Path) -> str | None:
+    """Return the text of the card that is there, if one is."""
+    path = card_path(log_path)
+    if not path.exists():
+        return None
+    try:
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "bytes that are no UTF-8 text"
+        raise MeasurementError(explain(f"cannot read {path}", got=reason)) from error
+    if BEGIN not in old or END not in old:
+        raise MeasurementError(
+            explain(f"{path} is no data card", remedy="move it, or choose another --output")
+        )
+    return old
 
 
 def _facts(log_path: Path, rows: Sequence[MeasuredRun]) -> str:

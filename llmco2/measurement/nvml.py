@@ -68,7 +68,11 @@ class NvmlDriver:
             raise
 
     def _gpus_in_use(self, environ: Mapping[str, str]) -> tuple[NvmlGpu, ...]:
-        uuids = [self._uuid_of(index) for index in range(int(self._pynvml.nvmlDeviceGetCount()))]
+        try:
+            count = int(self._pynvml.nvmlDeviceGetCount())
+        except self._pynvml.NVMLError as error:
+            raise _no_driver(error) from error
+        uuids = [self._uuid_of(index) for index in range(count)]
         indices = visible_indices(environ, uuids)
         if not indices:
             raise MeasurementError(explain("the driver works but sees no GPU", remedy="check nvidia-smi -L"))

@@ -18,6 +18,7 @@ from types import NoneType, TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
 from llmco2.errors import FileFormatError, InputError, MeasurementError, explain
+from llmco2.measurement.output_file import OpenedFile, open_for_appending
 from llmco2.records.run import RUN_SCHEMA_VERSION, KernelMeasurement, MeasuredRun
 
 Row = TypeVar("Row", MeasuredRun, KernelMeasurement)
@@ -89,7 +90,8 @@ class RowLog(Generic[Row]):
         self.path = Path(path)
         self._form: RowFormat[Row] = form
         self.repair: Repair | None = None
-        self._descriptor = _open_locked(self.path)
+        self._file = _open_locked(self.path)
+        self._descriptor = self._file.descriptor
         try:
             content = _read_all(self._descriptor)
             complete, fragment = _split_torn(content)
@@ -151,10 +153,9 @@ class RowLog(Generic[Row]):
         self._rows.append(run)
 
     def close(self) -> None:
-        """Release the lock, and leave no empty file behind; closing twice is harmless."""
+        """Release the lock, and leave no empty file of ours behind; closing twice is harmless."""
         if self._descriptor >= 0:
-            if self._size == 0:
-                self.path.unlink(missing_ok=True)
+            self._file.remove_if_unused(self.path)
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -226,23 +227,12 @@ def read_rows(path: Path | str, form: RowFormat[Row]) -> list[Row]:
     return list(_parse(complete, path, form))
 
 
-def _open_locked(path: Path) -> int:
-    existed = path.exists()
+def _open_locked(path: Path) -> OpenedFile:
+    file = open_for_appending(path)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise InputError(
-            explain(
-                f"cannot write {path}",
-                got=error.strerror,
-                expected="a file in an existing folder that you may write to",
-                remedy="choose another --output",
-            )
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
+        os.close(file.descriptor)
         raise InputError(
             explain(
                 f"{path} is being written by another process",
@@ -250,9 +240,9 @@ def _open_locked(path: Path) -> int:
                 remedy="wait for it, or choose another --output",
             )
         ) from error
-    if not existed:
+    if file.created:
         _sync_folder(path.parent)
-    return descriptor
+    return file
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,15 +15,14 @@ and the truth can be asked for (:meth:`SimulatedNvml.true_energy_j`), which is w
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self
 
 from llmco2.errors import InputError, MeasurementError, explain
 from llmco2.measurement.clock import MonotonicClock, PollingClock, VirtualClock
+from llmco2.measurement.scratch import scratch_folder
 from llmco2.measurement.simulated_library import (
     build_library,
     in_place_of_nvml,
@@ -120,7 +119,7 @@ class SimulatedNvml:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmco2-sim-")))
+            folder = stack.enter_context(scratch_folder("llmco2-sim-"))
             self.control_file = folder / "control"
             self.clock: PollingClock = MonotonicClock()
             if self._virtual_time:

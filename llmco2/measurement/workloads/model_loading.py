@@ -9,7 +9,6 @@ noise.
 from __future__ import annotations
 
 import importlib
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +17,7 @@ from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.models import resolve_model
 from llmco2.errors import InputError, explain
 from llmco2.measurement.configuration import RunConfiguration
+from llmco2.measurement.scratch import scratch_folder
 from llmco2.measurement.workloads.catalog_config import check_size, config_from_catalog
 from llmco2.measurement.workloads.workload import WorkloadError
 
@@ -169,7 +169,8 @@ def _from_checkpoint(configuration: RunConfiguration, found: FoundConfig, device
     import torch  # noqa: PLC0415
 
     # Sharding and quantising happen while a checkpoint is read, so random weights go through one.
-    with tempfile.TemporaryDirectory(prefix="llmco2-random-") as own_folder:
+    with scratch_folder("llmco2-random-") as made:
+        own_folder = str(made)
         folder, write = (
             _shared_folder(own_folder) if configuration.tensor_parallel > 1 else (own_folder, True)
         )
