@@ -18,9 +18,9 @@ from llmco2.catalog import hf_hybrids, hf_mixed, tables
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.hf_decoders import read_decoder
 from llmco2.catalog.hf_keys import Config
+from llmco2.catalog.hf_precision import with_precision
 from llmco2.catalog.hf_traits import GENERIC, TRAITS
-from llmco2.catalog.precisions import PRECISIONS, resolve_precision
-from llmco2.errors import FileFormatError, UnknownNameError, explain
+from llmco2.errors import FileFormatError, explain
 
 WHAT: Final = "the config.json of a decoder-only language model"
 _NESTED_KEYS: Final = ("text_config", "llm_config", "language_config", "text_model_config")
@@ -65,19 +65,6 @@ _UNMODELLED_PREFIXES: Final = (
 # Keys that only other kinds of network have: encoders, encoder-decoders, diffusion pipelines, recurrent RWKV.
 _FOREIGN_KEYS: Final = ("type_vocab_size", "_class_name", "encoder_layers", "d_kv", "attention_hidden_size")
 _DECODER_SUFFIXES: Final = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-_QUANT_METHODS: Final = MappingProxyType(
-    {
-        "fp8": "fp8",
-        "fbgemm_fp8": "fp8",
-        "fp8_pb_wo": "fp8",
-        "mxfp4": "mxfp4",
-        "nvfp4": "nvfp4",
-        "modelopt_fp4": "nvfp4",
-        "w4a16_nvfp4": "nvfp4-w4a16",
-        "w4a16_awq": "int4",
-        "w4a8_awq": "int4",
-    }
-)
 
 
 def read_hf_config(path: Path, model_id: str = "") -> Architecture:
@@ -124,12 +111,10 @@ def architecture_from_hf_config(
     else:
         architecture = read_decoder(config, model_type, traits or GENERIC, model_id)
     known = reader is not None or traits is not None
-    precision = checkpoint_precision(values, tower, where)
+    architecture = with_precision(architecture, config, values, tower, model_type)
     return dataclasses.replace(
         architecture,
         family=architecture.family if known else model_type or "unknown",
-        checkpoint_precision=precision,
-        fp8_in_blocks=precision == "fp8-block",
         source=where,
         confidence="high" if known else "low",
     )
@@ -138,74 +123,6 @@ def architecture_from_hf_config(
 def known_model_types() -> frozenset[str]:
     """Return the model types that are read without transformers."""
     return frozenset(TRAITS) | frozenset(_HYBRID_READERS)
-
-
-def checkpoint_precision(values: Mapping[str, Any], tower: Mapping[str, Any], where: str) -> str:
-    """Return the precision of the published weights: by quantisation record, else dtype, else bf16."""
-    for source in (values, tower):
-        record = source.get("quantization_config")
-        if isinstance(record, Mapping):
-            return _quantised_precision(record, where)
-    for source in (tower, values):
-        dtype = source.get("dtype") or source.get("torch_dtype")
-        if isinstance(dtype, str) and dtype != "auto":
-            try:
-                return resolve_precision(dtype).name
-            except UnknownNameError as error:
-                raise FileFormatError(explain(f"{where}: unknown dtype", got=repr(dtype))) from error
-    return "bf16"
-
-
-def _quantised_precision(record: Mapping[str, Any], where: str) -> str:
-    if record.get("weight_block_size") and str(record.get("quant_method")).casefold() == "fp8":
-        return "fp8-block"
-    method = str(record.get("quant_method") or record.get("quant_algo") or "").casefold()
-    mixed = record.get("quantized_layers")
-    if method in {"modelopt", "mixed_precision", "modelopt_mixed"} and isinstance(mixed, Mapping) and mixed:
-        algorithms = [str(layer.get("quant_algo")) for layer in mixed.values() if isinstance(layer, Mapping)]
-        method = max(algorithms, key=algorithms.count, default="").casefold()  # what most layers have
-    if method in _QUANT_METHODS:
-        return _QUANT_METHODS[method]
-    if method == "bitsandbytes":
-        return "nf4" if record.get("load_in_4bit") else "int8"
-    if method == "modelopt":
-        method = str(record.get("quant_algo") or "").casefold()
-    if method in {"compressed-tensors", "compressed_tensors"}:
-        groups = record.get("config_groups")
-        group: Any = next(iter(groups.values()), None) if isinstance(groups, Mapping) else None
-        weights = group.get("weights") if isinstance(group, Mapping) else None
-        if isinstance(weights, Mapping):
-            narrow = bool(group.get("input_activations"))
-            return _packed_precision(weights.get("num_bits"), str(weights.get("type")), narrow, where)
-    bits = record.get("bits") or record.get("w_bit")
-    if bits:
-        return _packed_precision(bits, "int", False, where)
-    for precision in PRECISIONS:
-        if method.replace("_", "-").startswith((precision.name, *precision.aliases)):
-            return precision.name
-    raise FileFormatError(
-        explain(
-            f"{where}: unknown quantisation",
-            got=repr(method or dict(record))[:80],
-            expected="fp8, mxfp4, nvfp4, gptq, awq, bitsandbytes or compressed-tensors",
-            remedy="remove quantization_config and give --precision",
-        )
-    )
-
-
-def _packed_precision(bits: Any, kind: str, narrow_activations: bool, where: str) -> str:
-    table = {
-        (8, "float"): "fp8" if narrow_activations else "fp8-w8a16",
-        (8, "int"): "int8" if narrow_activations else "int8-w8a16",
-        (4, "int"): "int4",
-        (4, "float"): "nvfp4" if narrow_activations else "nvfp4-w4a16",
-    }
-    name = table.get((bits, kind)) if isinstance(bits, int) else None
-    if name is None:
-        raise FileFormatError(
-            explain(f"{where}: unknown quantisation", got=f"{bits} bits, {kind}"[:60], expected="4 or 8 bits")
-        )
-    return name
 
 
 def _language_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:

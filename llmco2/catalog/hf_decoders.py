@@ -114,7 +114,7 @@ def mlp_fields(config: Config, model_type: str, traits: Traits, n_layers: int) -
     if model_type in _FOURFOLD_MLP_TYPES:
         ffn = ffn or config.optional_whole(4, "expansion_ratio") * hidden
     n_experts = config.optional_whole(0, *_EXPERT_COUNT_KEYS)
-    n_moe = sum(_is_moe_layer(config, layer) for layer in range(n_layers)) if n_experts else 0
+    n_moe = sum(is_moe_layer(config, layer) for layer in range(n_layers)) if n_experts else 0
     if n_moe < n_layers and not ffn:
         config.whole(*ffn_keys)  # raises: a dense layer without its width
     if not n_moe:
@@ -140,7 +140,8 @@ def mlp_fields(config: Config, model_type: str, traits: Traits, n_layers: int) -
     }
 
 
-def _is_moe_layer(config: Config, layer: int) -> bool:
+def is_moe_layer(config: Config, layer: int) -> bool:
+    """Return whether the layer (counted from 0) of a model with experts has them."""
     frequency = config.get("moe_layer_freq")
     if isinstance(frequency, list):
         return layer < len(frequency) and bool(frequency[layer])

@@ -55,7 +55,7 @@ def read_mamba2(config: Config, model_id: str) -> Architecture:
 
 def read_nemotron_h(config: Config, model_id: str) -> Architecture:
     """Return a Nemotron-H decoder: each layer is Mamba-2, attention, MLP or experts, under one norm."""
-    kinds = _nemotron_layers(config)
+    kinds = nemotron_layers(config)
     shape = common_fields(config, _NEMOTRON, model_id)
     shape |= attention_fields(config, "nemotron_h", kinds.count("attention"))
     recurrent, other_per_mixer = mamba2_fields(
@@ -80,7 +80,7 @@ def read_nemotron_h(config: Config, model_id: str) -> Architecture:
     return Architecture(**shape, other_params=other)
 
 
-def _nemotron_layers(config: Config) -> list[str]:
+def nemotron_layers(config: Config) -> list[str]:
     """Return each layer's kind, from the list of newer files or the letters of older ones."""
     kinds = config.get("layers_block_type")
     if isinstance(kinds, list) and kinds and set(kinds) <= set(_NEMOTRON_NAMES):

@@ -215,7 +215,7 @@ PRECISIONS: Final = (
         activation_bytes_per_element=1.0,
         compute_peaks=("fp8",),
         quantised="experts",
-        aliases=("w4a8-mxfp4", "w4a8-mxfp4-fp8", "w4a8-nvfp4-fp8"),
+        aliases=("w4a8-mxfp4", "w4a8-mxfp4-fp8"),
         fallback="mxfp4",
     ),
     Precision(
@@ -243,6 +243,15 @@ PRECISIONS: Final = (
         compute_peaks=("fp4",),
         quantised="layers",
         aliases=("fp4", "nvfp4-w4a4", "w4a4"),
+        fallback="nvfp4-w4a16",
+    ),
+    Precision(
+        name="nvfp4-w4a8",  # NVFP4 weights under FP8 activations
+        weight_bytes_per_element=_NVFP4,
+        activation_bytes_per_element=1.0,
+        compute_peaks=("fp8",),
+        quantised="layers",
+        aliases=("w4a8-nvfp4", "w4a8-nvfp4-fp8"),
         fallback="nvfp4-w4a16",
     ),
     Precision(
