@@ -177,7 +177,7 @@ class _PhaseRunner(CampaignRunner[RunConfiguration, MeasuredRun]):
                 output_tokens=configuration.output_tokens,
                 report=self._listener.stage,
             )
-            here = replace(machine, devices=devices, context_idle_power_w=context_idle_w)
+            here = replace(machine, devices=meter.look_again(), context_idle_power_w=context_idle_w)
             return finished_run(configuration, here, labels, workload.facts, measured_at=self.now())
 
     def _context_idle(self, configuration: RunConfiguration, meter: EnergyMeter) -> float | None:

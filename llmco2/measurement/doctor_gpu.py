@@ -180,6 +180,13 @@ def _persistence(device: Device, gpu: NvmlGpu) -> Finding:
 
 def _mig(device: Device) -> Finding:
     name = f"gpu {device.nvml_index} mig"
+    if device.mig is None:
+        return Finding(
+            name=name,
+            status=WARN,
+            found="not known: the driver does not say; rows are flagged",
+            gpu_index=device.nvml_index,
+        )
     if not device.mig:
         return Finding(name=name, status=OK, found="off", gpu_index=device.nvml_index)
     return Finding(
@@ -193,6 +200,13 @@ def _mig(device: Device) -> Finding:
 
 def _processes(device: Device, gpu: NvmlGpu) -> Finding:
     name, pids = f"gpu {device.nvml_index} processes", gpu.foreign_pids()
+    if pids is None:
+        return Finding(
+            name=name,
+            status=WARN,
+            found="not known: the driver does not say who is on the GPU; rows are flagged",
+            gpu_index=device.nvml_index,
+        )
     if not pids:
         return Finding(name=name, status=OK, found="none but ours", gpu_index=device.nvml_index)
     return Finding(

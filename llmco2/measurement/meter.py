@@ -28,6 +28,8 @@ NO_COUNTER: Final = "no_counter"
 GPU_LOST: Final = "gpu_lost"
 THROTTLED: Final = "throttled"
 SHARED_GPU: Final = "shared_gpu"
+SHARING_UNKNOWN: Final = "sharing_unknown"  # the driver does not say who else is on the GPU
+MIG_UNKNOWN: Final = "mig_unknown"  # … nor whether it is cut into slices
 SPARSE_POWER: Final = "sparse_power"
 COARSE_TICKS: Final = "coarse_ticks"
 WARNING_CODES: Final = (
@@ -37,6 +39,8 @@ WARNING_CODES: Final = (
     GPU_LOST,
     THROTTLED,
     SHARED_GPU,
+    SHARING_UNKNOWN,
+    MIG_UNKNOWN,
     SPARSE_POWER,
     COARSE_TICKS,
 )
@@ -72,13 +76,13 @@ class Device:
     nvml_index: int  # its place among all GPUs of the machine
     uuid: str
     name: str
-    mig: bool  # MIG mode is on: joules of a slice cannot be had
+    mig: bool | None  # MIG mode is on: joules of a slice cannot be had; None: NVML does not say
     total_memory_bytes: int | None
     power_limit_w: float | None
     has_energy_counter: bool
     counter_period_s: float | None = None  # measured at start-up; None where there is no counter
     driver_version: str | None = None
-    shared: bool = False  # processes other than this one and its children were on it when the meter was made
+    shared: bool | None = False  # processes other than this one and its children are on it; None: not known
     simulated: bool = False
 
 
@@ -214,6 +218,10 @@ class EnergyMeter(Protocol):
 
     def devices(self) -> tuple[Device, ...]:
         """Return the GPUs in use, by index; never empty."""
+        ...
+
+    def look_again(self) -> tuple[Device, ...]:
+        """Ask again who uses the GPUs and whether MIG is on; return them as they are now, as devices() then."""
         ...
 
     def begin_window(self, name: str) -> None:

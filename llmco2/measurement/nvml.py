@@ -20,6 +20,7 @@ from llmco2.units import joules_from_millijoules, watts_from_milliwatts
 
 _T = TypeVar("_T")
 _FIELD_POWER_INSTANT: Final = 186  # NVML_FI_DEV_POWER_INSTANT
+_NO_SUCH_MODE: Final = (reading.NOT_SUPPORTED, reading.INVALID_ARGUMENT, reading.FUNCTION_NOT_FOUND)
 _SCOPE_GPU, _SCOPE_MODULE = 0, 1
 _ARCH_TURING: Final = 6  # the last whose nvmlDeviceGetPowerUsage is instant on every board
 _ARCH_UNKNOWN: Final = 0xFFFFFFFF
@@ -180,20 +181,41 @@ class NvmlGpu:
         known = self._optional("nvmlDeviceGetArchitecture")
         return _ARCH_UNKNOWN if known is None else int(known)
 
-    def mig_enabled(self) -> bool:
-        """Whether the GPU is cut into MIG slices now."""
-        mode = self._optional("nvmlDeviceGetMigMode")
-        return mode is not None and bool(mode[0])
+    def mig_enabled(self) -> bool | None:
+        """Whether the GPU is cut into MIG slices now; ``None`` where NVML refuses to say.
+
+        A GPU or driver that has no such mode is not cut.
+        """
+        try:
+            return bool(self._call("nvmlDeviceGetMigMode")[0])
+        except ReadFailedError as error:
+            if error.lost:
+                raise
+            return False if error.code in _NO_SUCH_MODE else None
 
     def persistence_enabled(self) -> bool | None:
         """Whether the driver stays loaded between uses; ``None`` where it does not say."""
         mode = self._optional("nvmlDeviceGetPersistenceMode")
         return None if mode is None else bool(mode)
 
-    def foreign_pids(self) -> tuple[int, ...]:
-        """Processes on this GPU other than this one, its descendants and those named as its own."""
-        running = self._optional("nvmlDeviceGetComputeRunningProcesses") or []
+    def foreign_pids(self) -> tuple[int, ...] | None:
+        """Processes on this GPU other than this one, its descendants and those named as its own.
+
+        ``None`` where NVML refuses to say, which is not the same as none.
+        """
+        running = self._optional("nvmlDeviceGetComputeRunningProcesses")
+        if running is None:
+            return None
         return strangers([int(process.pid) for process in running], self._own_pids)
+
+    def is_shared(self) -> bool | None:
+        """Whether processes of others are on this GPU; ``None`` where NVML refuses to say."""
+        foreign = self.foreign_pids()
+        return None if foreign is None else bool(foreign)
+
+    def measures_module(self) -> bool:
+        """Whether energy and power are of a whole Grace module, and the power limit of its GPU alone."""
+        return self._scope() == _SCOPE_MODULE
 
     def describe(self, driver_version: str | None, simulated: bool) -> Device:
         """Return the record of this GPU; raises ``MeasurementError`` where it is lost."""
@@ -220,7 +242,7 @@ class NvmlGpu:
             power_limit_w=None if limit_mw is None else watts_from_milliwatts(limit_mw),
             has_energy_counter=self.has_counter(),
             driver_version=driver_version,
-            shared=bool(self.foreign_pids()),
+            shared=self.is_shared(),
             simulated=simulated,
         )
 

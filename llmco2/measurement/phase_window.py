@@ -21,6 +21,8 @@ from llmco2.measurement.meter import (
 RECOMMENDED_TICKS: Final = 50  # repeat a phase until its window spans this many
 MIN_SLOPE_TICKS: Final = 3  # with two, one late poll decides the answer
 MAX_TICK_UNCERTAINTY: Final = 0.02
+_LIMIT_MARGIN: Final = 1.1  # a mean over a second stays below the limit, up to the sensor's own error (5 %)
+_SURE_S: Final = 0.5  # in shorter windows one tick too many makes that much
 MAX_POWER_GAP_S: Final = 0.25  # longer without a power reading, and the integral is a guess
 
 
@@ -98,6 +100,7 @@ class GpuWindow:
     ticks: TickSpan = field(default_factory=TickSpan)
     power: PowerIntegral = field(default_factory=PowerIntegral)
     states: StateTally = field(default_factory=StateTally)
+    power_limit_w: float | None = None  # of all that the energy is of
     trouble: str | None = None  # why this GPU could not be read to the end
 
     @property
@@ -137,6 +140,12 @@ def choose_energy(window: GpuWindow, duration_s: float) -> EnergyChoice:
     """
     if window.trouble is not None:
         return EnergyChoice(energy_j=None, method=None, reason=window.trouble)
+    choice = _best_way(window, duration_s)
+    wrong = _impossible(window, choice.energy_j, duration_s)
+    return choice if wrong is None else EnergyChoice(energy_j=None, method=None, reason=wrong)
+
+
+def _best_way(window: GpuWindow, duration_s: float) -> EnergyChoice:
     by_slope = slope_energy_j(window.ticks, duration_s) if window.has_counter else None
     if by_slope is not None:
         return EnergyChoice(energy_j=by_slope, method=COUNTER_SLOPE)
@@ -148,6 +157,21 @@ def choose_energy(window: GpuWindow, duration_s: float) -> EnergyChoice:
     if delta_j is not None and window.ticks.n_ticks > 0:
         return EnergyChoice(energy_j=delta_j, method=COUNTER_WINDOW, reason=why)
     return EnergyChoice(energy_j=None, method=None, reason=f"{why}, and no instant power reading")
+
+
+def _impossible(window: GpuWindow, energy_j: float | None, duration_s: float) -> str | None:
+    """Return why no GPU can have drawn that energy, or ``None`` where one can."""
+    if energy_j is None or duration_s <= 0:
+        return None
+    power_w, limit_w = energy_j / duration_s, window.power_limit_w
+    name = f"GPU {window.gpu_index}"
+    if power_w <= 0:
+        return f"{name} read {power_w:.3g} W over {duration_s:.3g} s: no GPU that works draws nothing"
+    if limit_w is not None and duration_s >= _SURE_S and power_w > _LIMIT_MARGIN * limit_w:
+        return (
+            f"{name} read {power_w:.4g} W over {duration_s:.3g} s, above its power limit of {limit_w:.4g} W"
+        )
+    return None
 
 
 def _why_no_slope(window: GpuWindow, duration_s: float) -> str:

@@ -124,6 +124,10 @@ class ReplayMeter:
         """Return the GPUs of the recording."""
         return self.session.devices
 
+    def look_again(self) -> tuple[Device, ...]:
+        """Return the GPUs of the recording: nobody can come to them any more."""
+        return self.session.devices
+
     def sample(self) -> tuple[Sample, ...]:
         """Return the newest sample of each GPU at this time of the recording, as it was recorded."""
         if self._closed:

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from llmco2.measurement.configuration import RunConfiguration
-from llmco2.measurement.meter import SHARED_GPU, Device, GpuEnergy
+from llmco2.measurement.meter import MIG_UNKNOWN, SHARED_GPU, SHARING_UNKNOWN, Device, GpuEnergy
 from llmco2.measurement.phases import PhaseLabels
 from llmco2.measurement.workloads.workload import RequestTiming, WorkloadFacts
 from llmco2.records.request import UNKNOWN
@@ -43,11 +43,10 @@ def finished_run(
     gpus = [gpu for reading in whole.readings for gpu in reading.gpus]
     integrated_j = mean_per_run([reading.integrated_energy_j for reading in whole.readings], whole.repeats)
     timing = _timing(labels, configuration.output_tokens)
-    shared = (SHARED_GPU,) if any(device.shared for device in machine.devices) else ()
     notes = (f"prefill repeats {labels.prefill.repeats}", *facts.notes)
     return MeasuredRun(
         **_identity(configuration, machine, facts),
-        flags="; ".join(dict.fromkeys((*labels.flags, *facts.flags, *shared))),
+        flags="; ".join(dict.fromkeys((*labels.flags, *facts.flags, *company_flags(machine.devices)))),
         engine_version=facts.engine_version,
         prefill_energy_j=labels.prefill.energy_j,
         prefill_energy_std_j=labels.prefill.energy_std_j,
@@ -73,6 +72,16 @@ def finished_run(
         **provenance(machine, measured_at),
         notes="; ".join(notes),
     )
+
+
+def company_flags(devices: Sequence[Device]) -> tuple[str, ...]:
+    """Return the flags of who else was on the GPUs, and of what the driver does not say of that."""
+    found = {
+        SHARED_GPU: any(device.shared for device in devices),
+        SHARING_UNKNOWN: any(device.shared is None for device in devices),
+        MIG_UNKNOWN: any(device.mig is None for device in devices),
+    }
+    return tuple(flag for flag, holds in found.items() if holds)
 
 
 def failed_run(

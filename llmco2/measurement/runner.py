@@ -21,7 +21,7 @@ from llmco2.measurement.row import Machine
 from llmco2.measurement.run_log import Row, RowLog
 from llmco2.measurement.workloads.workload import WorkloadError
 
-MACHINE_FAILURES: Final = ("measurement", "gpu_error")
+MACHINE_FAILURES: Final = ("measurement", "gpu_error", "shared")
 GIVE_UP_AFTER: Final = 3  # machine failures in a row: the machine, not the configuration, is at fault
 
 
@@ -43,6 +43,10 @@ class Summary:
     failed: int
     left: int
     stopped_because: str | None = None  # None: it ran to its end
+
+
+class SharedGpuError(InputError):
+    """Somebody else is on a GPU that was to be measured, or it was cut into slices."""
 
 
 class Measurable(Hashable, Protocol):
@@ -134,7 +138,7 @@ class CampaignRunner(ABC, Generic[Configuration, Row]):
             self._close_meter()
             self._meter = self._machine_tools.open_meter(gpus)
             self._meter_gpus = gpus
-        self._refuse_shared(self._meter)
+        self._refuse_company(self._meter)
         return self._meter
 
     def now(self) -> str:
@@ -170,11 +174,16 @@ class CampaignRunner(ABC, Generic[Configuration, Row]):
     def _measure(self, configuration: Configuration, machine: Machine) -> tuple[Row, str | None]:
         """Return the row, and the kind of the failure if it is one."""
         try:
-            return self.attempt(configuration, machine), None
+            row = self.attempt(configuration, machine)
+            if self._meter is not None:
+                self._refuse_company(self._meter)  # who came meanwhile has joules in the label
+            return row, None
         except WorkloadError as error:
             kind, reason = error.kind, str(error)
         except DoesNotFitError as error:
             kind, reason = "does_not_fit", str(error)
+        except SharedGpuError as error:
+            kind, reason = "shared", str(error)
         except InputError as error:
             kind, reason = "refused", str(error)
         except MeasurementError as error:
@@ -205,10 +214,21 @@ class CampaignRunner(ABC, Generic[Configuration, Row]):
             )
         return machine
 
-    def _refuse_shared(self, meter: EnergyMeter) -> None:
-        shared = [str(device.index) for device in meter.devices() if device.shared]
+    def _refuse_company(self, meter: EnergyMeter) -> None:
+        """Look again at the GPUs, and refuse those that others use or that are cut into slices."""
+        devices = meter.look_again()
+        cut = [str(device.index) for device in devices if device.mig]
+        if cut:
+            raise SharedGpuError(
+                explain(
+                    "MIG is on, and no counter measures the joules of a slice",
+                    got=f"GPU {', '.join(cut)}",
+                    remedy="turn it off (nvidia-smi -mig 0)",
+                )
+            )
+        shared = [str(device.index) for device in devices if device.shared]
         if shared and not self._allow_shared:
-            raise InputError(
+            raise SharedGpuError(
                 explain(
                     "other processes are on the GPU",
                     got=f"GPU {', '.join(shared)} shared",

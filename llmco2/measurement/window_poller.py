@@ -225,6 +225,7 @@ def _new_window(watched: WatchedGpu) -> GpuWindow:
         gpu_index=watched.gpu.index,
         has_counter=watched.has_counter,
         counter_period_s=watched.track.period_s,
+        power_limit_w=watched.power_limit_w,
         start_counter_j=watched.track.last_energy_j if watched.has_counter else None,
         trouble=None if watched.lost is None else f"GPU {watched.gpu.index} is lost: {watched.lost}",
     )

@@ -17,7 +17,7 @@ from llmco2.errors import InputError, MeasurementError, explain
 from llmco2.measurement import host
 from llmco2.measurement.clock import MonotonicClock, PollingClock
 from llmco2.measurement.meter import Device, Missing, Sample, WindowReading
-from llmco2.measurement.nvml import NvmlDriver, ReadFailedError
+from llmco2.measurement.nvml import NvmlDriver, NvmlGpu, ReadFailedError
 from llmco2.measurement.simulated_library import forget_zeus_devices
 from llmco2.measurement.visible import shown_as_indices
 from llmco2.measurement.window_poller import OpenWindow, WatchedGpu, WindowPoller, measure_counter_periods
@@ -59,7 +59,9 @@ class ZeusMeter:
         try:
             self._devices = self._driver.devices()
             self._watched = tuple(
-                WatchedGpu(gpu=gpu, has_counter=device.has_energy_counter, power_limit_w=device.power_limit_w)
+                WatchedGpu(
+                    gpu=gpu, has_counter=device.has_energy_counter, power_limit_w=_label_limit_w(gpu, device)
+                )
                 for gpu, device in zip(self._driver.gpus, self._devices, strict=True)
             )
             self._poller = WindowPoller(self._watched, self._clock, simulated=self.simulated)
@@ -81,6 +83,18 @@ class ZeusMeter:
 
     def devices(self) -> tuple[Device, ...]:
         """Return the GPUs in use; their counter periods are known once windows are prepared."""
+        return self._devices
+
+    def look_again(self) -> tuple[Device, ...]:
+        """Ask again who uses the GPUs and whether MIG is on; ``MeasurementError`` where one is lost."""
+        self._check_open()
+        try:
+            self._devices = tuple(
+                replace(device, shared=watched.gpu.is_shared(), mig=watched.gpu.mig_enabled())
+                for device, watched in zip(self._devices, self._watched, strict=True)
+            )
+        except ReadFailedError as error:
+            raise MeasurementError(explain("a GPU cannot be read", got=error.reason)) from error
         return self._devices
 
     def begin_window(self, name: str) -> None:
@@ -266,6 +280,11 @@ def _total(by_index: Mapping[int, float] | None) -> float | None:
     return None if not by_index else float(sum(by_index.values()))
 
 
+def _label_limit_w(gpu: NvmlGpu, device: Device) -> float | None:
+    """Return the watts that a label of this GPU cannot pass; ``None`` where the limit is of less than it reads."""
+    return None if gpu.measures_module() else device.power_limit_w
+
+
 def _refuse_mig(devices: tuple[Device, ...]) -> None:
     cut = [device for device in devices if device.mig]
     if cut:
@@ -278,7 +297,7 @@ def _refuse_mig(devices: tuple[Device, ...]) -> None:
         )
 
 
-def _refuse_shared(devices: tuple[Device, ...], pids: list[tuple[int, ...]]) -> None:
+def _refuse_shared(devices: tuple[Device, ...], pids: list[tuple[int, ...] | None]) -> None:
     for device, foreign in zip(devices, pids, strict=True):
         if foreign:
             raise MeasurementError(

@@ -77,8 +77,8 @@ def state_words(row: GpuRow) -> tuple[str, str]:
     if device.mig:
         words.append("MIG")
         kind = "warn"
-    if device.shared:
-        words.append("shared")
+    if device.shared or device.shared is None:
+        words.append("shared" if device.shared else "shared?")
         kind = "warn"
     if row.ledger.integrated:
         words.append("integrated")

@@ -102,7 +102,7 @@ class _KernelRunner(CampaignRunner[KernelShape, KernelMeasurement]):
             kernel.load()
             context_idle_w = self._context_idle(meter)
             label = measure_kernel(kernel, meter, self._plan, self._listener.stage)
-            here = replace(machine, devices=devices, context_idle_power_w=context_idle_w)
+            here = replace(machine, devices=meter.look_again(), context_idle_power_w=context_idle_w)
             return finished_kernel(configuration, here, label, kernel.facts, measured_at=self.now())
 
     def failed_row(self, configuration: KernelShape, machine: Machine, reason: str) -> KernelMeasurement:

@@ -18,8 +18,7 @@ from llmco2.measurement.kernels.shapes import (
     KernelShape,
 )
 from llmco2.measurement.kernels.work import work_of
-from llmco2.measurement.meter import SHARED_GPU
-from llmco2.measurement.row import Machine, gpu_state, provenance
+from llmco2.measurement.row import Machine, company_flags, gpu_state, provenance
 from llmco2.records.run import KernelMeasurement
 
 
@@ -28,10 +27,9 @@ def finished_kernel(
 ) -> KernelMeasurement:
     """Return the row of a kernel that was measured."""
     gpus = [gpu for reading in label.readings for gpu in reading.gpus]
-    shared = (SHARED_GPU,) if any(device.shared for device in machine.devices) else ()
     return KernelMeasurement(
         **_identity(shape, machine),
-        flags="; ".join(dict.fromkeys((*label.flags, *facts.flags, *shared))),
+        flags="; ".join(dict.fromkeys((*label.flags, *facts.flags, *company_flags(machine.devices)))),
         latency_s=label.latency_s,
         latency_std_s=label.latency_std_s,
         power_w=label.energy_j / label.latency_s if label.latency_s > 0 else None,

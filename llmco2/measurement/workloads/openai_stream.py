@@ -19,7 +19,12 @@ from llmco2.measurement.meter import Clock
 from llmco2.measurement.workloads.workload import WorkloadError
 
 MAX_LINE_BYTES: Final = 1 << 20
+MAX_PAGE_BYTES: Final = 4 << 20  # of an answer that is no stream
+STREAM_BYTES_PER_TOKEN: Final = 16 << 10  # an event that carries a token is a tenth of that
+_STREAM_BYTES: Final = 1 << 20  # besides
+PLAIN: Final = {"Accept-Encoding": "identity"}  # a packed answer may unpack to a thousand times its size
 _DONE: Final = "[DONE]"
+_SHOWN_BYTES: Final = 300  # of an error's body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,7 @@ async def stream_completion(
 
     Raises:
         WorkloadError: ``server_dead`` (cannot be reached), ``server_error`` (an HTTP error),
+            ``server_redirects`` (a redirect, which is not followed: it would be measured with the answer),
             ``server_stalled`` (silent for too long, or not done in time), ``server_stopped`` (the stream
             broke off), or ``server_nonsense`` (what came is no completion stream).
     """
@@ -67,13 +73,15 @@ async def stream_completion(
 
 async def _stream(client: httpx.AsyncClient, path: str, payload: dict[str, Any], clock: Clock) -> Completion:
     sent_s = clock.now_s()
-    reader = _AnswerReader(limit=4 * int(payload["max_tokens"]) + 64)
+    max_tokens = int(payload["max_tokens"])
+    reader = _AnswerReader(max_tokens)
     first_s: float | None = None
-    async with client.stream("POST", path, json=payload) as response:
+    async with client.stream("POST", path, json=payload, headers=PLAIN) as response:
         if response.status_code >= 400:
-            text = " ".join((await response.aread())[:300].decode(errors="replace").split())[:160]
-            raise _failed("server_error", f"HTTP {response.status_code}: {text}")
-        async for data in _events(response):
+            body = await _beginning(response)
+            raise _failed("server_error", f"HTTP {response.status_code}: {body}")
+        check_plain(response)
+        async for data in _events(response, limit=_STREAM_BYTES + STREAM_BYTES_PER_TOKEN * max_tokens):
             if reader.take(data) and first_s is None:
                 first_s = clock.now_s() - sent_s
             if reader.done:
@@ -81,10 +89,45 @@ async def _stream(client: httpx.AsyncClient, path: str, payload: dict[str, Any],
     return reader.completion(first_s, clock.now_s() - sent_s)
 
 
-async def _events(response: httpx.Response) -> AsyncIterator[str]:
+def check_plain(response: httpx.Response) -> None:
+    """Raise ``WorkloadError`` for a redirect, which is not followed, and for a packed body."""
+    if response.is_redirect:
+        target = response.headers.get("location", "nowhere")[:120]
+        raise _failed("server_redirects", f"HTTP {response.status_code} to {target}")
+    packed = response.headers.get("content-encoding", "identity").strip().lower()
+    if packed != "identity":
+        raise _failed("server_nonsense", f"an answer packed as {packed[:40]}, though asked for it plain")
+
+
+async def read_page(client: httpx.AsyncClient, path: str, *, limit: int = MAX_PAGE_BYTES) -> httpx.Response:
+    """Return the answer to a GET, its whole body read; ``WorkloadError`` for one of more than ``limit`` bytes."""
+    async with client.stream("GET", path, headers=PLAIN) as response:
+        check_plain(response)
+        body = bytearray()
+        async for piece in response.aiter_raw():
+            body += piece
+            if len(body) > limit:
+                raise _failed("server_nonsense", f"{path} of more than {limit:,} bytes")
+    return httpx.Response(response.status_code, content=bytes(body), request=response.request)
+
+
+async def _beginning(response: httpx.Response) -> str:
+    """Return the first words of a body that may never end; a packed one is not unpacked."""
+    body = b""
+    async for piece in response.aiter_raw():
+        body += piece
+        if len(body) >= _SHOWN_BYTES:
+            break
+    return " ".join(body[:_SHOWN_BYTES].decode(errors="replace").split())[:160]
+
+
+async def _events(response: httpx.Response, *, limit: int) -> AsyncIterator[str]:
     """Yield the text of each ``data:`` line."""
-    pending = b""
+    pending, size = b"", 0
     async for piece in response.aiter_bytes():
+        size += len(piece)
+        if size > limit:
+            raise _failed("server_nonsense", f"a stream of more than {limit:,} bytes")
         *lines, pending = (pending + piece).split(b"\n")
         if len(pending) > MAX_LINE_BYTES:
             raise _failed("server_nonsense", f"a line of more than {MAX_LINE_BYTES:,} bytes")
@@ -99,9 +142,10 @@ async def _events(response: httpx.Response) -> AsyncIterator[str]:
 class _AnswerReader:
     """Collects what the events of one answer say."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, max_tokens: int) -> None:
         self.done = False
-        self._limit = limit
+        self._max_tokens = max_tokens
+        self._limit = 4 * max_tokens + 64  # chunks; some engines send several for a token
         self._chunks = 0
         self._finished = False
         self._usage: dict[str, Any] | None = None
@@ -113,7 +157,7 @@ class _AnswerReader:
             return False
         try:
             event = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _failed("server_nonsense", f"an event that is not JSON: {data[:60]!r}") from error
         if not isinstance(event, dict) or not isinstance(event.get("choices", []), list):
             raise _failed("server_nonsense", f"an event that is no completion: {data[:60]!r}")
@@ -145,15 +189,18 @@ class _AnswerReader:
         if not self.done and not self._finished:
             raise _failed("server_stopped", f"the stream broke off after {self._chunks} chunks")
         counted = self._usage.get("completion_tokens") if self._usage else None
-        by_usage = isinstance(counted, int) and counted > 0
-        output_tokens = counted if isinstance(counted, int) and by_usage else self._chunks
+        by_usage = type(counted) is int and counted > 0
+        output_tokens = counted if type(counted) is int and by_usage else self._chunks
         if output_tokens < 1:
             raise _failed("server_nonsense", "an answer without a single token")
+        if by_usage and output_tokens > self._max_tokens:
+            counts = f"{output_tokens:,} tokens counted, of {self._max_tokens:,} asked for at most"
+            raise _failed("server_nonsense", counts)
         prompt = self._usage.get("prompt_tokens") if self._usage else None
         return Completion(
             ttft_s=latency_s if first_s is None else first_s,
             latency_s=latency_s,
-            prompt_tokens=prompt if isinstance(prompt, int) else None,
+            prompt_tokens=prompt if type(prompt) is int and prompt > 0 else None,
             output_tokens=output_tokens,
             counted_by_usage=by_usage,
         )
@@ -163,6 +210,7 @@ def _failed(kind: str, got: str) -> WorkloadError:
     words = {
         "server_dead": "the server cannot be reached",
         "server_error": "the server failed",
+        "server_redirects": "the server answers from elsewhere: name that address",
         "server_stalled": "the server stalled",
         "server_stopped": "the server stopped in the middle of an answer",
         "server_nonsense": "the server sent something that is no completion stream",

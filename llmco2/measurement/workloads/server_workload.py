@@ -23,6 +23,7 @@ from llmco2.measurement.meter import Clock
 from llmco2.measurement.workloads.openai_stream import (
     Completion,
     ServerLimits,
+    read_page,
     stream_completion,
 )
 from llmco2.measurement.workloads.workload import RequestTiming, WorkloadError, WorkloadFacts
@@ -207,13 +208,13 @@ class ServerWorkload:
     async def _get_json(self, client: httpx.AsyncClient, path: str) -> Any:
         try:
             async with asyncio.timeout(self._limits.silence_s):
-                response = await client.get(path)
+                response = await read_page(client, path)
         except (httpx.HTTPError, TimeoutError) as error:
             reason = explain(f"no answer from {client.base_url}", got=str(error) or type(error).__name__)
             raise WorkloadError("server_dead", reason) from error
         try:
             return response.raise_for_status().json()
-        except (httpx.HTTPStatusError, ValueError) as error:
+        except (httpx.HTTPStatusError, ValueError, RecursionError) as error:
             raise WorkloadError(
                 "server_nonsense", explain(f"{path} is no JSON answer", got=f"HTTP {response.status_code}")
             ) from error

@@ -1,6 +1,7 @@
 """A small HTTP server on loopback that streams completions, and misbehaves on request."""
 
 import asyncio
+import gzip
 import json
 import threading
 
@@ -12,7 +13,9 @@ class FakeServer:
     """Serves ``/v1/models``, ``/v1/completions`` and ``/v1/chat/completions`` in a thread of its own.
 
     ``fault`` may be changed while it runs: ``stop``, ``stall``, ``nonsense``, ``html``, ``error_500``,
-    ``error_event``, ``endless``, ``no_usage``, ``early``, ``long_line``, ``empty``.
+    ``error_event``, ``endless``, ``no_usage``, ``early``, ``long_line``, ``empty``, ``redirect``, ``gzip``,
+    ``endless_error``, ``endless_comments``, ``too_many``, ``nested``; of a page: ``endless_page``, ``bomb_page``,
+    ``redirect_page``, ``nested_page``.
     """
 
     def __init__(self, *, chat_only=False, refuse_extras=False, template_tokens=0):
@@ -73,6 +76,9 @@ class FakeServer:
             (int(h.split(":")[1]) for h in head.split("\r\n") if h.lower().startswith("content-length")), 0
         )
         body = json.loads(await reader.readexactly(length)) if length else {}
+        if method == "GET" and (self.fault or "").endswith("_page"):
+            await self._bad_page(writer, self.fault.removesuffix("_page"))
+            return
         if method == "GET":
             content = {"data": [{"id": "tiny"}]} if path == "/v1/models" else {"version": "1.2.3"}
             status = 200 if path in ("/v1/models", "/version") else 404
@@ -108,10 +114,16 @@ class FakeServer:
         if fault == "html":
             await self._respond(writer, 200, "<html>\n<body>hello</body>\n</html>\n", "text/html")
             return
+        if fault in {"redirect", "gzip", "endless_error", "nested"}:
+            await self._bad_page(writer, fault)
+            return
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         chat = path.endswith("chat/completions")
         if chat:
             await self._event(writer, {"choices": [{"delta": {"role": "assistant", "content": ""}}]})
+        while fault == "endless_comments":
+            writer.write(b": still here\n" * 4096)
+            await writer.drain()
         made = max(1, tokens * 3 // 4) if fault == "early" else tokens
         made = 10**9 if fault == "endless" else made
         for index in range(made):
@@ -128,9 +140,26 @@ class FakeServer:
         if fault != "no_usage" and body.get("stream_options", {}).get("include_usage"):
             prompt = body.get("prompt") or body["messages"][0]["content"].split()
             usage = {"prompt_tokens": len(prompt) + self._template_tokens, "completion_tokens": made}
+            if fault == "too_many":
+                usage["completion_tokens"] = 2 * tokens
             await self._event(writer, {"choices": [], "usage": usage})
         writer.write(b"data: [DONE]\n\n")
         await writer.drain()
+
+    async def _bad_page(self, writer, fault):
+        """Answer with a redirect, packed, without an end, or nested without an end."""
+        head = {
+            "redirect": "307 Elsewhere\r\nLocation: http://127.0.0.1:1/v1/",
+            "endless": "200 OK",
+            "endless_error": "500 Oh",
+        }.get(fault, "200 OK")
+        body = {"nested": b"data: " + b"[" * 200_000 + b"\n\n"}.get(fault, b"x" * 65536)
+        if fault in {"gzip", "bomb"}:
+            head, body = "200 OK\r\nContent-Encoding: gzip", gzip.compress(b"0" * 5_000_000)
+        writer.write(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n".encode())
+        for _ in range(10**6 if fault.startswith("endless") else 1):
+            writer.write(body)
+            await writer.drain()
 
     async def _misbehave(self, writer, fault):
         """Do something wrong in the middle of an answer."""

@@ -23,6 +23,13 @@ ROW = MeasuredRun(run_id="a", source="test", model="m", gpu="g", energy_j=1.5, s
 QUICK = ("measure", "Qwen/Qwen3-0.6B", "--simulate", "--prompt-tokens", "64", "--output-tokens", "8")
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def special(kind: str, path: Path) -> None:
     if kind == "FIFO":
         os.mkfifo(path)
@@ -144,21 +151,15 @@ def test_a_new_text_replaces_no_folder(tmp_path: Path) -> None:
     ("output", "card", "says"),
     [
         ("runs.md", None, "the data card of runs.md would have its name"),
-        ("notes.txt", "my notes\n", "notes.md is no data card"),
+        ("notes.txt", b"my notes\n", "notes.md is no data card"),
         ("notes.txt", b"\xff\xfe", "cannot read notes.md: got bytes that are no UTF-8 text"),
     ],
 )
 def test_a_card_that_has_no_place_is_refused_before_anything_is_measured(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    output: str,
-    card: str | bytes | None,
-    says: str,
+    here: Path, capsys: pytest.CaptureFixture[str], output: str, card: bytes | None, says: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     if card is not None:
-        Path("notes.md").write_bytes(card if isinstance(card, bytes) else card.encode())
+        (here / "notes.md").write_bytes(card)
     assert main([*QUICK, "--output", output]) == 2
     out, err = capsys.readouterr()
     assert out == ""

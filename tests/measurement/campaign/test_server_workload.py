@@ -125,6 +125,12 @@ def test_answers_that_end_early_are_flagged_with_their_real_length(fake_server, 
         ("endless", "server_nonsense"),
         ("error_event", "server_error"),
         ("error_500", "server_error"),
+        ("endless_error", "server_error"),
+        ("endless_comments", "server_nonsense"),
+        ("too_many", "server_nonsense"),
+        ("gzip", "server_nonsense"),
+        ("nested", "server_nonsense"),
+        ("redirect", "server_redirects"),
     ],
 )
 def test_every_fault_ends_in_bounded_time_with_its_reason(fake_server, workload_on, fault, kind):
@@ -140,6 +146,34 @@ def test_every_fault_ends_in_bounded_time_with_its_reason(fake_server, workload_
     assert "\n" not in str(caught.value)
     server.fault = None
     assert len(workload.whole(1)) == BATCH  # the client is still usable
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("endless_page", "of more than 4,194,304 bytes"),
+        ("bomb_page", "an answer packed as gzip, though asked for it plain"),
+        ("redirect_page", "name that address: got HTTP 307 to http://127.0.0.1:1/v1/"),
+        ("nested_page", "/v1/models is no JSON answer"),
+    ],
+)
+def test_a_page_that_is_none_is_named_and_bounded(fake_server, workload_on, fault, says):
+    server = fake_server()
+    server.fault = fault
+    began_s = time.monotonic()
+    with pytest.raises(WorkloadError, match=says) as caught:
+        workload_on(server.url).load()
+    assert time.monotonic() - began_s < BOUND_S
+    assert "\n" not in str(caught.value)
+
+
+def test_more_tokens_than_were_asked_for_are_no_answer(fake_server, workload_on):
+    server = fake_server()
+    workload = workload_on(server.url)
+    workload.load()
+    server.fault = "too_many"
+    with pytest.raises(WorkloadError, match="24 tokens counted, of 12 asked for at most"):
+        workload.whole(1)
 
 
 def test_a_server_that_trickles_for_ever_is_cut_at_the_request_limit(fake_server, workload_on, monkeypatch):
