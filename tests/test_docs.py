@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmco2.cli.main import main
-from llmco2.records.columns import ANSWER_COLUMNS, YEARLY_COLUMNS
+from llmco2.records.columns import ANSWER_COLUMNS, RESOLVED_COLUMNS, YEARLY_COLUMNS
 from llmco2.records.request import REQUEST_COLUMNS
 
 _TEXT = (Path(__file__).resolve().parent.parent / "docs" / "predicting.md").read_text("utf-8")
@@ -45,4 +45,4 @@ def test_the_code_runs(tmp_path: Path) -> None:
 
 def test_every_column_is_named() -> None:
     named = set(re.findall(r"`(\w+)`", _TEXT))
-    assert {*REQUEST_COLUMNS, "zone", *ANSWER_COLUMNS, *YEARLY_COLUMNS} <= named
+    assert {*REQUEST_COLUMNS, "zone", *ANSWER_COLUMNS, *RESOLVED_COLUMNS, *YEARLY_COLUMNS} <= named

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,12 +18,16 @@ import numpy as np
 import pandas as pd
 
 from llmco2.carbon.yearly import batches_per_year, busy_replicas
-from llmco2.cli import requests_file
+from llmco2.catalog.grids import resolve_zone
+from llmco2.cli import answers_file, requests_file
+from llmco2.cli.output_file import check_output
 from llmco2.errors import InputError, UnknownNameError, explain
 from llmco2.predictor.calibration import calibration_mismatch
 from llmco2.predictor.checkpoint import load_checkpoint
-from llmco2.predictor.fit import IN_TURNS
-from llmco2.records.columns import ANSWER_COLUMNS, YEARLY_COLUMNS
+from llmco2.predictor.fit import IN_TURNS, NO_ROOM
+from llmco2.predictor.frame import NAME_RESOLVERS
+from llmco2.records.columns import ANSWER_COLUMNS, FRAME_COLUMNS, YEARLY_COLUMNS, ZONE_COLUMN
+from llmco2.records.request import InferenceRequest
 from llmco2.units import GRAMS_PER_KILOGRAM, kwh_from_joules
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 DEFAULT_ORDER: Final = "energy_per_output_token_j"
 MAX_COMBINATIONS: Final = 100_000
 _TIE_BREAK: Final = "operational_gco2e"
-_NOT_NUMBERS: Final = ("in_domain", "notes", "error")
+RESOLVERS: Final[Mapping[str, Callable[[str], Any]]] = {**NAME_RESOLVERS, ZONE_COLUMN: resolve_zone}
 
 
 def answer_file(
@@ -62,7 +67,7 @@ def answer_file(
             explain("--sort does not go with --requests", got=given["sort"], expected="rows keep their order")
         )
     source = Path(given["requests"])
-    target = _target(given)
+    target = _target(given, [source])
     if given.get("format") == "table":
         raise _wrong_format(given)
     requests = requests_file.read_requests(source)
@@ -83,20 +88,17 @@ def compare(
     Raises InputError where not one combination has an answer, with the reason of the first.
     """
     target = _target(given)
-    order = given.get("sort", DEFAULT_ORDER)
-    sortable = [name for name in ANSWER_COLUMNS if name not in _NOT_NUMBERS]
-    sortable += YEARLY_COLUMNS if "requests_per_s" in given else ()
-    if order not in sortable:
-        raise UnknownNameError(
-            "column to sort by", order, sortable, remedy=f"there are {', '.join(sortable)}"
-        )
+    order = _order(given)
     asked = dict(request)
     fixed = dict(overrides)
     if isinstance(fixed.get("zone"), tuple):
         asked["zone"] = fixed.pop("zone")
-    answers = predictor.predict_frame(combinations(asked), **fixed)
+    table = combinations(asked)
+    check_values(asked)
+    answers = predictor.predict_frame(table, **fixed)
     if answers["energy_j"].isna().all():
         raise InputError(str(answers["error"].iloc[0]))
+    _refuse_what_never_serves(answers, asked)
     answers = _with_year(answers, given)
     answers = _in_order(answers, order)
     if target is None and given.get("format", "table") == "table":
@@ -105,7 +107,8 @@ def compare(
         shown = Comparison(
             answers=answers,
             varied=[name for name, value in asked.items() if isinstance(value, tuple)],
-            order=order,
+            order=order.column,
+            descending=order.descending,
             zone=fixed.get("zone"),
             carbon_intensity_gco2e_per_kwh=fixed.get("carbon_intensity_gco2e_per_kwh"),
             requests_per_s=given.get("requests_per_s"),
@@ -117,13 +120,63 @@ def compare(
     return 0
 
 
-def _in_order(answers: pd.DataFrame, order: str) -> pd.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The column that sorts a comparison, and which way."""
+
+    column: str
+    descending: bool = False
+
+
+def _order(given: Mapping[str, Any]) -> Order:
+    """Return the order that was asked for; raise UnknownNameError for what is no column of the answer."""
+    asked = given.get("sort", DEFAULT_ORDER)
+    column, _, way = asked.partition(":")
+    sortable = [*FRAME_COLUMNS, ZONE_COLUMN, *(YEARLY_COLUMNS if "requests_per_s" in given else ())]
+    if column not in sortable or (column == ZONE_COLUMN and not isinstance(given.get("zone"), tuple)):
+        figures = ", ".join(name for name in sortable if name in ANSWER_COLUMNS[:-3])
+        raise UnknownNameError("column to sort by", column, sortable, remedy=f"figures are {figures}")
+    if way not in {"", "asc", "desc"}:
+        raise InputError(
+            explain("unknown direction to sort in", got=repr(way), expected="COLUMN:asc or COLUMN:desc")
+        )
+    return Order(column, way == "desc" or bool(given.get("descending")))
+
+
+def _in_order(answers: pd.DataFrame, order: Order) -> pd.DataFrame:
     """Return the rows sorted by ``order``; a batch that its GPUs cannot hold at once never leads."""
-    places = answers[[order, _TIE_BREAK]].assign(
-        has_none=answers["energy_j"].isna(), waits=answers["notes"].str.contains(IN_TURNS, regex=False)
+    places = pd.DataFrame(
+        {
+            "has_none": answers["energy_j"].isna(),
+            "waits": answers["notes"].str.contains(IN_TURNS, regex=False),
+            "order": answers[order.column],
+            "tie_break": answers[_TIE_BREAK],
+        }
     )
-    sorted_places = places.sort_values(["has_none", "waits", order, _TIE_BREAK])
+    ways = [True, True, not order.descending, True]
+    sorted_places = places.sort_values([str(name) for name in places], ascending=ways, kind="stable")
     return answers.loc[sorted_places.index].reset_index(drop=True)
+
+
+def check_values(asked: Mapping[str, Any]) -> None:
+    """Raise InputError for a name that means nothing or a number that no request can have."""
+    for name, value in asked.items():
+        for each in value if isinstance(value, tuple) else (value,):
+            if name in RESOLVERS:
+                RESOLVERS[name](each)
+            else:
+                InferenceRequest(**{"model": "any", "gpu": "any", name: each})
+
+
+def _refuse_what_never_serves(answers: pd.DataFrame, asked: Mapping[str, Any]) -> None:
+    """Raise InputError for a value of an option with which no combination can be served, however much memory it had."""
+    errors = answers["error"].fillna("").astype(str)
+    reasons = errors.where(~errors.str.contains(NO_ROOM, regex=False), "")
+    for name, value in asked.items():
+        for each in value if isinstance(value, tuple) else ():
+            failed = reasons[answers[name] == each]
+            if len(failed) and failed.ne("").all():
+                raise InputError(f"no combination can use {name} {each}: {failed.iloc[0]}")
 
 
 def combinations(asked: Mapping[str, Any]) -> pd.DataFrame:
@@ -175,13 +228,14 @@ def _with_year(answers: pd.DataFrame, given: Mapping[str, Any]) -> pd.DataFrame:
     return answers.assign(**{name: added[name] for name in YEARLY_COLUMNS})
 
 
-def _target(given: Mapping[str, Any]) -> Path | None:
+def _target(given: Mapping[str, Any], inputs: Iterable[Path] = ()) -> Path | None:
     if "output" not in given:
         return None
     if "format" in given:
         raise _wrong_format(given)
     target = Path(given["output"])
-    requests_file.check_target(target)
+    requests_file.check_suffix(target)
+    check_output(target, force=bool(given.get("force")), inputs=inputs)
     return target
 
 
@@ -190,17 +244,17 @@ def _wrong_format(given: Mapping[str, Any]) -> InputError:
         explain(
             "--format does not apply to a table of requests",
             got=given["format"],
-            expected="csv or json without --output; with it, the ending of the file decides",
+            expected="csv, json or jsonl without --output; with it, the ending of the file decides",
         )
     )
 
 
 def _write(answers: pd.DataFrame, given: Mapping[str, Any], source: Path | None, target: Path | None) -> None:
     if target is None:
-        requests_file.print_answers(answers, sys.stdout, as_json=given.get("format") == "json")
+        answers_file.print_answers(answers, sys.stdout, given.get("format", "csv"))
     else:
-        requests_file.write_answers(answers, target)
-    print(requests_file.summary(answers, source, target), file=sys.stderr)
+        answers_file.write_answers(answers, target)
+    print(answers_file.summary(answers, source, target), file=sys.stderr)
 
 
 def _warn_of_other_checkpoint(overrides: Mapping[str, Any]) -> None:

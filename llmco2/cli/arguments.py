@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from llmco2.errors import explain, nearest_names
+from llmco2.errors import explain, nearest_names, shortened
 
 EXIT_USAGE = 2
+_LINE_SHOWN: Final = 1_000
 _RANGE: Final = ".."
 
 
@@ -22,7 +23,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print ``message`` on standard error and leave."""
-        line = " ".join(message.split())
+        line = shortened(" ".join(message.split()), _LINE_SHOWN)
         self.exit(EXIT_USAGE, f"llmco2: {line}; see {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from types import MappingProxyType, ModuleType
 from typing import Final
 
 import llmco2
+from llmco2.cli import streams
 from llmco2.cli.arguments import OneLineParser
-from llmco2.errors import InputError, InstallationError, LLMCO2Error, UnknownNameError, explain
+from llmco2.errors import InputError, InstallationError, LLMCO2Error, UnknownNameError, explain, shortened
 from llmco2.resources import REINSTALL
 
 EXIT_OK: Final = 0
@@ -27,6 +27,7 @@ EXIT_FAILURE: Final = 1
 EXIT_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
+_LINE_SHOWN: Final = 1_000  # characters of an error's line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +70,17 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; ``argv`` defaults to the process's own arguments."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _never_fail_to_encode()
+    streams.prepare()
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()
     except LLMCO2Error as error:
         return _fail(error, EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE)
     except BrokenPipeError:
-        _discard_stdout()
+        streams.discard_stdout()
         return EXIT_BROKEN_PIPE
     except OSError as error:
+        streams.discard_stdout()
         return _fail(error, EXIT_FAILURE)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
@@ -145,24 +147,10 @@ def _load(name: str) -> ModuleType:
 
 
 def _fail(reason: object, status: int) -> int:
-    line = " ".join(str(reason).split())
-    with contextlib.suppress(BrokenPipeError):
+    line = shortened(" ".join(str(reason).split()), _LINE_SHOWN)
+    with contextlib.suppress(OSError):  # a reader that left, a disk that is full
         print(f"llmco2: {line}", file=sys.stderr)
     return status
-
-
-def _never_fail_to_encode() -> None:
-    """Let a console that lacks a character show a question mark in its place instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="replace")
-
-
-def _discard_stdout() -> None:
-    """Point standard output at nothing, so that Python's own flush at exit has no pipe to fail on."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

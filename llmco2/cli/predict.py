@@ -100,7 +100,7 @@ _PREDICTOR_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType
     }
 )
 _SHORT_NAMES: Final = MappingProxyType({"carbon_intensity_gco2e_per_kwh": "--carbon-intensity"})
-_FORMATS: Final = ("table", "json", "csv")
+_FORMATS: Final = ("table", "json", "jsonl", "csv")
 _EXAMPLES: Final = """examples:
   llmco2 predict meta-llama/Llama-3.1-8B-Instruct --gpu H100-SXM5-80GB \\
       --batch-size 8 --prompt-tokens 512 --output-tokens 256 --zone FRA
@@ -153,6 +153,9 @@ def _add_table_options(parser: argparse.ArgumentParser) -> None:
         "--output", metavar="FILE", help="where the answers go: .csv, .parquet or .jsonl (default: printed)"
     )
     group.add_argument(
+        "--force", action="store_true", help="replace the file of --output where it exists (default: ask)"
+    )
+    group.add_argument(
         "--requests-per-s",
         type=number,
         metavar="RATE",
@@ -161,13 +164,14 @@ def _add_table_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sort",
         metavar="COLUMN",
-        help="column of the answer that orders a comparison (default: energy_per_output_token_j)",
+        help="column that orders a comparison, least first, or COLUMN:desc (default: energy_per_output_token_j)",
     )
+    group.add_argument("--descending", action="store_true", help="sort the most first")
     parser.add_argument(
         "--format",
         choices=_FORMATS,
         metavar="|".join(_FORMATS),
-        help="how answers are printed (default: table; for a table of requests csv, or json)",
+        help="how answers are printed: json is one array, jsonl an object a line (default: table; csv for --requests)",
     )
 
 
@@ -214,8 +218,12 @@ def _refuse_table_options(given: Mapping[str, Any]) -> None:
                 remedy="to keep one answer, write: llmco2 predict … --format json > FILE",
             )
         )
-    if "sort" in given:
-        raise InputError(explain("--sort goes with several values of an option", got=given["sort"]))
+    for option in ("sort", "descending"):
+        if option in given:
+            got = given[option] if option == "sort" else None
+            raise InputError(explain(f"--{option} goes with several values of an option", got=got))
+    if "force" in given:
+        raise InputError(explain("--force goes with --output"))
 
 
 def _shipped() -> Predictor:
@@ -229,6 +237,10 @@ def _print(footprint: Footprint, kind: str) -> None:
         from llmco2.report.json_format import footprint_json  # noqa: PLC0415
 
         sys.stdout.write(footprint_json(footprint))
+    elif kind == "jsonl":
+        from llmco2.report.json_format import footprint_json_line  # noqa: PLC0415
+
+        sys.stdout.write(footprint_json_line(footprint))
     elif kind == "csv":
         from llmco2.report.csv_format import footprint_csv  # noqa: PLC0415
 

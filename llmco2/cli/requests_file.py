@@ -1,37 +1,41 @@
-"""Tables of requests, in from CSV, Parquet or JSON lines, and tables of answers, out to the same.
+"""Tables of requests, in from CSV, Parquet or JSON lines.
 
 Invariant: a file that is damaged, truncated or no table of requests is refused as a whole with its line; a
-bad value in a sound row is left for the predictor to report in that row. An output appears whole or not
-at all.
+bad value in a sound row is left for the predictor to report in that row.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import pandas as pd
 
+from llmco2.catalog.gpus import counted_gpus
 from llmco2.errors import FileFormatError, InputError, explain
-from llmco2.records.columns import ANSWER_COLUMNS, REQUIRED_COLUMNS, YEARLY_COLUMNS, misspelt_column
+from llmco2.predictor.named_gpus import named_degree
+from llmco2.records.columns import (
+    ANSWER_COLUMNS,
+    REQUIRED_COLUMNS,
+    RESOLVED_COLUMNS,
+    YEARLY_COLUMNS,
+    misspelt_column,
+)
 from llmco2.records.request import REQUEST_COLUMNS, InferenceRequest
 
 SUFFIXES: Final = (".csv", ".parquet", ".jsonl")
 _DEFAULTS: Final = {
     field.name: field.default for field in fields(InferenceRequest) if field.name not in REQUIRED_COLUMNS
 }
+_ANSWERED: Final = frozenset((*ANSWER_COLUMNS, *YEARLY_COLUMNS, *RESOLVED_COLUMNS))
 _LARGEST_WHOLE: Final = 2**63  # that Parquet and JSON readers take for an integer
 _NAMES_SHOWN: Final = 12
-_JSON_DIGITS: Final = 15  # every digit that a double is sure to carry
 
 
 def read_requests(path: Path) -> pd.DataFrame:
@@ -42,75 +46,20 @@ def read_requests(path: Path) -> pd.DataFrame:
     that is no table of requests.
     """
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_json_lines}
-    _check_suffix(path)
+    check_suffix(path)
     try:
         frame = readers[path.suffix.lower()](path)
     except OSError as error:
         raise InputError(explain(f"cannot read {path}", got=error.strerror or error)) from error
     frame.columns = pd.Index([str(column) for column in frame.columns])
     _check_columns(path, list(frame.columns))
-    frame = frame[[column for column in frame.columns if column not in (*ANSWER_COLUMNS, *YEARLY_COLUMNS)]]
+    frame = frame[[column for column in frame.columns if column not in _ANSWERED]]
     asked = [column for column in frame.columns if column in REQUEST_COLUMNS]
     own = [column for column in frame.columns if column not in REQUEST_COLUMNS]
     kept = {name: _plain(frame[name]) for name in own if frame[name].dtype == object}
+    if "tensor_parallel" in asked:
+        frame = frame.assign(tensor_parallel=_with_named_gpus(frame))
     return frame.assign(**{name: _completed(frame[name], name) for name in asked}, **kept)
-
-
-def check_target(path: Path) -> None:
-    """Raise InputError, before any work is done, if answers could not be written to ``path``."""
-    _check_suffix(path)
-    if not path.parent.is_dir():
-        raise InputError(
-            explain(f"cannot write {path}", got=f"no folder {path.parent}", remedy="create it first")
-        )
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(explain(f"cannot write {path}", got=f"the folder {path.parent} is read-only"))
-
-
-def write_answers(answers: pd.DataFrame, path: Path) -> None:
-    """Write ``answers`` as the ending of ``path`` says: whole, by renaming a finished file into place.
-
-    Raises InputError when the disk is full or the folder cannot be written.
-    """
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(descriptor)
-        part = Path(name)
-        try:
-            _write(answers, part, path.suffix.lower())
-            part.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner reads
-            with part.open("rb+") as stream:
-                os.fsync(stream.fileno())
-            part.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise
-    except OSError as error:
-        raise InputError(explain(f"cannot write {path}", got=error.strerror or error)) from error
-
-
-def print_answers(answers: pd.DataFrame, stream: TextIO, *, as_json: bool) -> None:
-    """Write ``answers`` to ``stream`` as CSV or as JSON lines."""
-    if as_json:
-        answers.to_json(
-            stream, orient="records", lines=True, force_ascii=False, double_precision=_JSON_DIGITS
-        )
-    else:
-        answers.to_csv(stream, index=False, lineterminator="\n")
-
-
-def summary(answers: pd.DataFrame, source: Path | None, target: Path | None) -> str:
-    """Return the one line that says how many rows were answered, how many failed, and the first reason."""
-    errors = answers["error"].fillna("").astype(str).reset_index(drop=True)
-    failed = errors[errors != ""]
-    where = f", written to {target}" if target is not None else ""
-    whose = f" of {source}" if source is not None else ""
-    line = f"llmco2: {len(answers) - len(failed):,} of {len(answers):,} requests{whose} answered{where}"
-    if failed.empty:
-        return line
-    row, reason = next(iter(failed.items()))
-    return f"{line}; {len(failed):,} failed, see the column error (row {int(str(row)) + 1}: {reason})"
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -181,7 +130,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         ) from error
 
 
-def _check_suffix(path: Path) -> None:
+def check_suffix(path: Path) -> None:
+    """Raise InputError where the ending of ``path`` is not one of SUFFIXES."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(
             explain(f"unknown kind of file {path}", got=repr(path.suffix), expected=" or ".join(SUFFIXES))
@@ -223,6 +173,20 @@ def _plain_cell(cell: object) -> object:
     return str(cell).encode("utf-8", "replace").decode("utf-8")
 
 
+def _with_named_gpus(frame: pd.DataFrame) -> pd.Series[Any]:
+    """Return tensor_parallel with an empty cell as the number of GPUs that the row's name of them counts."""
+    said = frame["tensor_parallel"]
+    silent = said.isna()
+    counted = {name: counted_gpus(name) for name in frame.loc[silent, "gpu"].map(str).unique()}
+    if not any(counted.values()):
+        return said
+    stages = pd.to_numeric(frame.get("pipeline_parallel", pd.Series(1, index=frame.index)), errors="coerce")
+    degrees = [
+        named_degree(str(gpu), float(n)) for gpu, n in zip(frame["gpu"], stages.fillna(1.0), strict=True)
+    ]
+    return said.astype(object).where(~silent, pd.Series(degrees, index=frame.index))
+
+
 def _completed(column: pd.Series[Any], name: str) -> pd.Series[Any]:
     """Return ``column`` with absent values at the request's default, as numbers where every value is one."""
     default = _DEFAULTS.get(name)
@@ -250,32 +214,3 @@ def _number_or_text(value: object) -> object:
     except ValueError:
         return value
     return value if math.isnan(number) else number  # a NaN would read as an absent value further on
-
-
-def _write(answers: pd.DataFrame, path: Path, suffix: str) -> None:
-    if suffix == ".parquet":
-        _one_type_a_column(answers).to_parquet(path, index=False)
-        return
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        print_answers(answers, stream, as_json=suffix == ".jsonl")
-
-
-def _one_type_a_column(answers: pd.DataFrame) -> pd.DataFrame:
-    """Return ``answers`` with request numbers numeric, and other columns of mixed kinds as text.
-
-    Parquet has one type a column, and one bad row must not change the type that readers rely on: a cell that
-    is no number is null, and its error names it.
-    """
-    mixed = [str(name) for name in answers if answers[name].dtype == object]
-    numbers = [name for name in mixed if not isinstance(_DEFAULTS.get(name, ""), str)]
-    text = [name for name in mixed if name not in numbers and answers[name].dropna().map(type).nunique() > 1]
-    as_text = {name: answers[name].map(lambda cell: cell if pd.isna(cell) else str(cell)) for name in text}
-    return answers.assign(
-        **{name: pd.to_numeric(answers[name], errors="coerce") for name in numbers}, **as_text
-    )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -19,6 +19,7 @@ from llmco2.predictor.columns import PhaseColumns, PredictionColumns, SizeColumn
 from llmco2.predictor.domain import deployment_notes, size_note, size_outside
 from llmco2.predictor.fit import memory_verdicts
 from llmco2.predictor.intervals import LogQuantiles, log_quantiles
+from llmco2.predictor.remarks import deployment_remarks, size_remarks
 from llmco2.predictor.residual import Residual
 from llmco2.units import BYTES_PER_GIB
 
@@ -46,7 +47,7 @@ class Answer:
     tpot_s: Column
     prediction: PredictionColumns
     in_domain: NDArray[np.bool_]
-    notes: list[tuple[str, ...]]
+    notes: list[tuple[str, ...]]  # what lies outside the domain, then remarks that do not bear on it
     errors: list[str]  # empty where answered
 
 
@@ -77,6 +78,11 @@ def answer_requests(
     for row, verdict in memory_verdicts(deployments, sizes, prediction).items():
         errors[row] = verdict.error
         notes[row] = (*notes[row], *verdict.notes)
+    in_domain = np.array([not row for row in notes], dtype=bool)
+    fixed = [deployment_remarks(deployment) for deployment in deployments]
+    notes = [(*row, *fixed[i]) for row, i in zip(notes, sizes.deployment.tolist(), strict=True)]
+    for row, remarks in size_remarks(deployments, sizes, prediction).items():
+        notes[row] = (*notes[row], *remarks)
     return Answer(
         prefill=prefill,
         decode=decode,
@@ -84,7 +90,7 @@ def answer_requests(
         ttft_s=prefill.time_s / prediction.prefill_passes + waiting,
         tpot_s=tpot,
         prediction=prediction,
-        in_domain=np.array([not row for row in notes], dtype=bool),
+        in_domain=in_domain,
         notes=notes,
         errors=errors,
     )

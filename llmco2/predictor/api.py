@@ -6,17 +6,19 @@ call does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmco2.carbon import footprint_carbon
 from llmco2.errors import DoesNotFitError
-from llmco2.features.deployment import Deployment, named_precision, request_deployment
+from llmco2.features.deployment import request_deployment
 from llmco2.predictor.answer import PhaseAnswer, answer_requests, deployment_factors
 from llmco2.predictor.calibration import load_calibration
 from llmco2.predictor.checkpoint import load_checkpoint
 from llmco2.predictor.columns import SizeColumns
+from llmco2.predictor.named_gpus import counted_remark, named_degree
+from llmco2.predictor.resolved import kv_name, precision_by_part
 from llmco2.records.footprint import Footprint, Interval, PhaseEnergy
 from llmco2.records.request import (
     DEFAULT_OUTPUT_TOKENS,
@@ -28,14 +30,12 @@ from llmco2.records.request import (
 if TYPE_CHECKING:
     import pandas as pd
 
-_SIXTEEN_BIT_BYTES: Final = 2.0
-
 
 def predict(
     *,
     model: str,
     gpu: str,
-    tensor_parallel: int = 1,
+    tensor_parallel: int | None = None,
     pipeline_parallel: int = 1,
     expert_parallel: int = 1,
     engine: str = UNKNOWN,
@@ -57,8 +57,9 @@ def predict(
 
     Args:
         model: a catalog name, an alias, or the path of a Hugging Face ``config.json`` or its folder.
-        gpu: a catalog name, an alias, an NVML device name, or the path of a JSON datasheet.
-        tensor_parallel: GPUs that share each layer.
+        gpu: a catalog name, an alias, an NVML device name, the path of a JSON datasheet, or a name of several GPUs
+            (a cloud instance "p5.48xlarge", Slurm's "gpu:h100:4", "8xH100").
+        tensor_parallel: GPUs that share each layer; None is one, or all that ``gpu`` names where it names several.
         pipeline_parallel: stages of layers.
         expert_parallel: GPUs over which whole experts are spread.
         engine: serving engine; unknown widens the interval.
@@ -85,6 +86,8 @@ def predict(
             its text is one line with the remedy.
         InstallationError: the checkpoint that ships is damaged.
     """
+    if tensor_parallel is None:
+        tensor_parallel = named_degree(gpu, pipeline_parallel)
     batch_size, prompt_tokens, output_tokens = map(_plain, (batch_size, prompt_tokens, output_tokens))
     tensor_parallel, pipeline_parallel, expert_parallel = map(
         _plain, (tensor_parallel, pipeline_parallel, expert_parallel)
@@ -142,6 +145,7 @@ def predict(
         total.energy_interval_j.high,
     )
     tokens_out = batch_size * output_tokens
+    kv_cache = kv_name(kv_precision, deployment)
     resolved = InferenceRequest(
         model=deployment.architecture.model_id,
         gpu=deployment.gpu_id,
@@ -150,7 +154,7 @@ def predict(
         expert_parallel=expert_parallel,
         engine=deployment.engine,
         precision=deployment.precision.name,
-        kv_precision=_kv_name(kv_precision, deployment),
+        kv_precision=kv_cache,
         batch_size=batch_size,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
@@ -171,8 +175,9 @@ def predict(
         memory_needed_bytes=float(answer.prediction.memory.total_bytes[0]),
         memory_available_bytes=float(answer.prediction.memory_available_bytes[0]),
         in_domain=bool(answer.in_domain[0]),
-        notes=(*answer.notes[0], *fitted.notes),
+        notes=(*answer.notes[0], *counted_remark(gpu, request.n_gpus), *fitted.notes),
         predictor=numbers.name,
+        precision_by_part=precision_by_part(deployment, kv_cache),
     )
 
 
@@ -201,8 +206,10 @@ def predict_frame(
     - ``ttft_s, tpot_s, latency_s``: seconds to the first token, between later ones, to the last
     - ``average_power_w``: watts
     - ``operational_gco2e, embodied_gco2e``: grams
-    - ``in_domain``: like what the predictor was trained on; ``notes``: what is not; ``error``: why there is no
-      answer, one line, else empty
+    - ``in_domain``: like what the predictor was trained on; ``notes``: what is not, and what else to know;
+      ``error``: why there is no answer, one line, else empty
+    - ``resolved_model, resolved_gpu, n_gpus, resolved_engine, resolved_precision, resolved_kv_precision``: what the
+      names were taken to mean; ``precision_by_part``: the number format of each part of the model
 
     The index, the rows' order and columns of your own stay as they are. The same table gives the same answer,
     to the bit, and calls from several threads are safe. Arguments and errors otherwise as in :func:`predict`.
@@ -228,15 +235,6 @@ def predict_frame(
 def _plain(value: Any) -> Any:
     """Return Python's own number for one of numpy's, as rows of tables and arrays hold them."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _kv_name(asked: str, deployment: Deployment) -> str:
-    chosen = named_precision(asked)
-    if chosen is not None:
-        return chosen.name
-    if deployment.kv_bytes_per_element > _SIXTEEN_BIT_BYTES:
-        return "fp32"
-    return "bf16" if "bf16" in deployment.gpu.peak_flops_per_s else "fp16"
 
 
 def _phase_energy(phase: PhaseAnswer) -> PhaseEnergy:

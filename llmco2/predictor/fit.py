@@ -35,6 +35,7 @@ WIDEST_REMEDY: Final = 64  # GPUs; no remedy asks for more
 _NOTHING_FITS: Final = "use a smaller model, a narrower precision or more pipeline stages"
 
 
+NO_ROOM: Final = "does not fit"  # what the error of a request that exceeds the memory says
 IN_TURNS: Final = "so it would run in turns"  # what the note of a batch that waits for memory says
 
 
@@ -82,7 +83,7 @@ def memory_verdicts(
 def _described(deployment: Deployment) -> str:
     arch = deployment.architecture
     billions = parameter_count(arch) / 1e9
-    return f"{arch.model_id} ({billions:.3g}B, {deployment.precision.name}) does not fit {deployment.gpu_id}"
+    return f"{arch.model_id} ({billions:.3g}B, {deployment.precision.name}) {NO_ROOM} {deployment.gpu_id}"
 
 
 def fitting_tensor_parallel(

@@ -24,22 +24,45 @@ from llmco2.predictor.answer import Answer, answer_requests, deployment_factors
 from llmco2.predictor.calibration import Calibration, load_calibration
 from llmco2.predictor.checkpoint import Checkpoint, load_checkpoint
 from llmco2.predictor.columns import SizeColumns
+from llmco2.predictor.named_gpus import counted_remark
 from llmco2.predictor.request_table import DEFAULTS, PARALLEL, RequestTable, read_request_table
-from llmco2.records.columns import ANSWER_COLUMNS
+from llmco2.predictor.resolved import kv_name, precision_by_part
+from llmco2.records.columns import ANSWER_COLUMNS, RESOLVED_COLUMNS
 from llmco2.records.engines import resolve_engine
 
 CHUNK_ROWS: Final = 2048
-_RESOLVERS: Final = {
+NAME_RESOLVERS: Final = {
     "model": resolve_model,
     "gpu": resolve_gpu,
     "engine": resolve_engine,
     "precision": named_precision,
     "kv_precision": named_precision,
 }
-_PARTS: Final = (*_RESOLVERS, "zone")
+_PARTS: Final = (*NAME_RESOLVERS, "zone")
 
 
-_Placed = tuple[Deployment, str]  # with the grid zone of its own, "" for the call's
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Placed:
+    """A distinct deployment with what its row's names say beside it."""
+
+    deployment: Deployment
+    zone: str  # of its own; "": the call's
+    kv_precision: str
+    n_gpus: int
+    remarks: tuple[str, ...]
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """What the names were taken to mean, by RESOLVED_COLUMNS."""
+        return {
+            "resolved_model": self.deployment.architecture.model_id,
+            "resolved_gpu": self.deployment.gpu_id,
+            "n_gpus": self.n_gpus,
+            "resolved_engine": self.deployment.engine,
+            "resolved_precision": self.deployment.precision.name,
+            "resolved_kv_precision": self.kv_precision,
+            "precision_by_part": precision_by_part(self.deployment, self.kv_precision),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +72,7 @@ class _Deployed:
     deployment: Deployment
     calibration: Calibration
     factors: CarbonFactors
+    remarks: tuple[str, ...]
 
 
 def answer_frame(
@@ -71,11 +95,26 @@ def answer_frame(
     result = requests.copy()
     for name, default in DEFAULTS.items():
         if name not in result:
-            result[name] = default
+            result[name] = _whole(table.numbers[name]) if name in PARALLEL else default
     for name in ANSWER_COLUMNS:
         result[name] = answers[name]
     result["in_domain"] = result["in_domain"].astype("boolean")  # NA where there is no answer
+    for name, column in _resolved_columns(placed, which).items():
+        result[name] = column
+    result["n_gpus"] = result["n_gpus"].astype("Int64")
     return result
+
+
+def _resolved_columns(placed: list[_Placed], which: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+    """Return what each row's names were taken to mean; empty for a row that has no deployment."""
+    absent = {name: pd.NA if name == "n_gpus" else "" for name in RESOLVED_COLUMNS}
+    rows = [*(one.resolved for one in placed), absent]  # the last is that of index -1
+    return {name: np.array([row[name] for row in rows], dtype=object)[which] for name in RESOLVED_COLUMNS}
+
+
+def _whole(column: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return a column of degrees that no cell said, so that each is a whole number."""
+    return column.astype(np.int64)
 
 
 def _deployments(table: RequestTable) -> tuple[list[_Placed], NDArray[np.intp]]:
@@ -95,11 +134,21 @@ def _deployments(table: RequestTable) -> tuple[list[_Placed], NDArray[np.intp]]:
     errors: list[str] = []
     for row in rows[np.unique(codes, return_index=True)[1]].tolist():
         *parts, zone = [records[name][table.names[name].codes[row]] for name in _PARTS]
+        gpu, kv = (_text(table, name, row) for name in ("gpu", "kv_precision"))
         try:
             deployment = _deployment(parts, *(int(table.numbers[name][row]) for name in PARALLEL))
             if isinstance(zone, InputError):
                 raise zone
-            placed.append((deployment, zone))
+            n_gpus = deployment.shard_degree * deployment.pipeline_parallel
+            placed.append(
+                _Placed(
+                    deployment=deployment,
+                    zone=zone,
+                    kv_precision=kv_name(kv, deployment),
+                    n_gpus=n_gpus,
+                    remarks=counted_remark(gpu, n_gpus),
+                )
+            )
             place.append(len(placed) - 1)
             errors.append("")
         except InputError as error:
@@ -112,12 +161,17 @@ def _deployments(table: RequestTable) -> tuple[list[_Placed], NDArray[np.intp]]:
     return placed, which
 
 
+def _text(table: RequestTable, name: str, row: int) -> str:
+    column = table.names[name]
+    return column.distinct[int(column.codes[row])]
+
+
 def _outcome(kind: str, name: str) -> Any:
     """Return the record a name means, or the error that says why there is none; a zone stays its name."""
     try:
         if kind == "zone":
             return name and resolve_zone(name).zone_id
-        return _RESOLVERS[kind](name)
+        return NAME_RESOLVERS[kind](name)
     except InputError as error:
         return error
 
@@ -141,13 +195,16 @@ def _deployed(
 ) -> list[_Deployed]:
     factors: dict[tuple[str, float, float, str], CarbonFactors] = {}
     found = []
-    for deployment, zone in placed:
+    for one in placed:
+        deployment, zone = one.deployment, one.zone
         gpu = deployment.gpu
         key = (gpu.gpu_id, gpu.memory_bytes, gpu.tdp_w, zone)
         if key not in factors:
             factors[key] = deployment_factors(deployment, **(carbon | {"zone": zone} if zone else carbon))
         fitted = load_calibration(calibration, deployment.gpu_id, deployment.engine, checkpoint)
-        found.append(_Deployed(deployment=deployment, calibration=fitted, factors=factors[key]))
+        found.append(
+            _Deployed(deployment=deployment, calibration=fitted, factors=factors[key], remarks=one.remarks)
+        )
     return found
 
 
@@ -197,8 +254,8 @@ def _answer_chunk(
         for name, column in _figures(answer, sizes, [one.factors for one in deployed]).items()
     }
     notes = [
-        "" if error else "; ".join((*notes, *fitted.notes))
-        for notes, error in zip(answer.notes, answer.errors, strict=True)
+        "" if error else "; ".join((*notes, *deployed[i].remarks, *fitted.notes))
+        for i, notes, error in zip(which.tolist(), answer.notes, answer.errors, strict=True)
     ]
     columns["in_domain"] = np.where(failed, np.nan, answer.in_domain.astype(np.float64))
     columns["notes"] = np.array(notes, dtype=object)

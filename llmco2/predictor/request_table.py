@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmco2.catalog.gpus import counted_gpus
 from llmco2.errors import InputError, explain
 from llmco2.kernels.columns import Column
+from llmco2.predictor.named_gpus import named_degree
 from llmco2.records.columns import REQUIRED_COLUMNS, ZONE_COLUMN, misspelt_column
 from llmco2.records.request import (
     MAX_BATCH_SIZE,
@@ -65,6 +67,7 @@ def read_request_table(requests: pd.DataFrame) -> RequestTable:
     _check_columns(requests)
     names = {name: _names(requests, name) for name in (*NAMES, "serving")}
     numbers = {name: _numbers(requests, name) for name in _LIMITS}
+    numbers["tensor_parallel"] = _with_named_gpus(requests, names["gpu"], numbers)
     serving = names.pop("serving")
     errors = np.full(len(requests), "", dtype=object)
     for row in np.flatnonzero(~_well_formed(names, numbers, serving)).tolist():
@@ -114,8 +117,9 @@ def _names(requests: pd.DataFrame, name: str) -> NameColumn:
     return NameColumn(codes=codes, distinct=[*(str(cell).strip() or default for cell in distinct), default])
 
 
-def _numbers(requests: pd.DataFrame, name: str) -> Column:
-    default: float = DEFAULTS[name]
+def _numbers(requests: pd.DataFrame, name: str, default: float | None = None) -> Column:
+    if default is None:
+        default = float(DEFAULTS[name])
     if name not in requests:
         return np.full(len(requests), default)
     column = requests[name]
@@ -123,6 +127,20 @@ def _numbers(requests: pd.DataFrame, name: str) -> Column:
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         return np.where(np.isnan(values), default, values)
     return np.array([_number(cell, default) for cell in column.tolist()], dtype=np.float64)
+
+
+def _with_named_gpus(requests: pd.DataFrame, gpus: NameColumn, numbers: dict[str, Column]) -> Column:
+    """Return tensor_parallel, where no cell says it, as the number of GPUs that the row's name of them counts."""
+    said, stages = numbers["tensor_parallel"], numbers["pipeline_parallel"]
+    counting = np.array([counted_gpus(name) is not None for name in gpus.distinct], dtype=bool)[gpus.codes]
+    if not counting.any():
+        return said
+    column = "tensor_parallel"
+    silent = counting & (_numbers(requests, column, np.inf) == np.inf) & (said != np.inf)
+    degrees = said.copy()
+    for row in np.flatnonzero(silent).tolist():
+        degrees[row] = named_degree(gpus.distinct[gpus.codes[row]], float(stages[row]))
+    return degrees
 
 
 def _number(cell: Any, default: float) -> float:

@@ -1,7 +1,7 @@
 """The columns of an answer: what a request row becomes once it is predicted.
 
 Invariant: an answer keeps the request's columns, in their order, and adds these after them. Readers rely on
-the names; the order is that of the report: energy, time, power, carbon, verdict.
+the names; the order is that of the report: energy, time, power, carbon, verdict, what was understood.
 """
 
 from __future__ import annotations
@@ -40,7 +40,17 @@ YEARLY_COLUMNS: Final = (
     "operational_per_year_kgco2e",
     "embodied_per_year_kgco2e",
 )
-FRAME_COLUMNS: Final = REQUEST_COLUMNS + ANSWER_COLUMNS
+# What the request's names were taken to mean; empty where a name means nothing.
+RESOLVED_COLUMNS: Final = (
+    "resolved_model",
+    "resolved_gpu",
+    "n_gpus",
+    "resolved_engine",
+    "resolved_precision",
+    "resolved_kv_precision",
+    "precision_by_part",  # "attention fp8-block, experts fp8-block, lm_head bf16, …, KV bf16"
+)
+FRAME_COLUMNS: Final = REQUEST_COLUMNS + ANSWER_COLUMNS + RESOLVED_COLUMNS
 REQUIRED_COLUMNS: Final = ("model", "gpu")
 ZONE_COLUMN: Final = "zone"  # of a row's own, in place of the whole table's; no part of the request
 

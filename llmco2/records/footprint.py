@@ -80,3 +80,4 @@ class Footprint:
     in_domain: bool
     notes: tuple[str, ...] = ()
     predictor: str = ""  # which checkpoint answered
+    precision_by_part: str = ""  # which number format each part of the model is in

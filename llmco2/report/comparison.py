@@ -67,6 +67,7 @@ class Comparison:
     answers: pd.DataFrame  # sorted; those without an answer last
     varied: Sequence[str]  # the columns that differ
     order: str  # the column that sorts
+    descending: bool = False  # the most first
     zone: str | None = None  # of every row; none: a column, or the world's average
     carbon_intensity_gco2e_per_kwh: float | None = None  # in place of the zone's
     requests_per_s: float | None = None  # for the figures of a year
@@ -124,8 +125,8 @@ def _fitting_table(
     """Return the table with the gaps and columns that ``width`` has room for, and the headings left out."""
     columns = _FIRST + (_EACH if comparison.requests_per_s is None else _YEARLY)
     order = comparison.order
-    if order not in {column.answer for column in columns}:  # what sorts is shown
-        columns += (_Column(order, order, lambda row: quantities.three_digits(row[order])),)
+    if order not in {column.answer for column in columns} | set(comparison.varied):  # what sorts is shown
+        columns += (_Column(order, order, lambda row: _cell_text(row[order])),)
     spared = [column for column in _SPARED if column in columns and column.answer != order]
     console = Console(width=10 * MAX_WIDTH)
     for n_out in range(len(spared) + 1):
@@ -154,6 +155,10 @@ def _table(
     for row in rows:
         table.add_row(*(_label(name, row) for name in varied), *(column.text(row) for column in shown))
     return table
+
+
+def _cell_text(cell: object) -> str:
+    return quantities.three_digits(float(cell)) if isinstance(cell, int | float) else str(cell)
 
 
 def _heading(column: _Column) -> str:
@@ -221,8 +226,7 @@ def _footnotes(
     rows: Sequence[Mapping[Any, Any]], comparison: Comparison, left_out: Sequence[str]
 ) -> Iterable[str]:
     if len(rows) > 1:
-        order = comparison.order
-        yield f"{len(rows):,} combinations, {_ORDERS.get(order, f'least {order} first')}."
+        yield f"{len(rows):,} combinations, {_order_text(comparison)}."
     kwh = quantities.three_digits(kwh_from_joules(_TOKENS_PER_MILLION))
     yield f"1 J per token is {kwh} kWh per million tokens. Energy is that of the GPUs."
     if _heading(_CARBON) not in left_out:
@@ -238,6 +242,12 @@ def _footnotes(
         yield "† the cache of the whole batch does not fit: it would run in turns and cost more than shown."
     if any(not row["in_domain"] and IN_TURNS not in row["notes"] for row in rows):
         yield "* outside the domain the predictor was trained on; --format csv says why, in notes."
+
+
+def _order_text(comparison: Comparison) -> str:
+    if comparison.descending:
+        return f"most {comparison.order} first"
+    return _ORDERS.get(comparison.order, f"least {comparison.order} first")
 
 
 def _grid(comparison: Comparison) -> str:

@@ -1,13 +1,15 @@
-"""A footprint as JSON, and back.
+"""Answers as JSON, an array of one object an answer, and one footprint back.
 
 Invariant: the flat keys are ``FRAME_COLUMNS``; all else (phases, factors, memory) sits under ``details``,
-so a reader of the flat keys never breaks when details grow. Reading back gives an equal footprint.
+so a reader of the flat keys never breaks when details grow. Reading back gives an equal footprint. JSON has no
+infinity: such a figure of a person's own column is written as the text "inf".
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -16,20 +18,54 @@ from llmco2.records.footprint import Carbon, Factor, Footprint, Interval, PhaseE
 from llmco2.records.request import REQUEST_COLUMNS, InferenceRequest
 from llmco2.report.rows import footprint_row
 
-JSON_SCHEMA_VERSION: Final = 1
+JSON_SCHEMA_VERSION: Final = 2  # 1 was one bare object
+DETAILS: Final = "details"
 _PHASES: Final = ("prefill", "decode", "total")
 _PLAIN_DETAILS: Final = ("n_gpus", "memory_needed_bytes", "memory_available_bytes", "predictor")
 
 
 def footprint_json(footprint: Footprint) -> str:
-    """Return ``footprint`` as indented JSON text, ended by a newline."""
+    """Return ``footprint`` as an indented JSON array of one object, ended by a newline."""
     details: dict[str, Any] = {"schema_version": JSON_SCHEMA_VERSION}
     details |= {name: asdict(getattr(footprint, name)) for name in _PHASES}
     details["carbon"] = asdict(footprint.carbon) | {"total_gco2e": footprint.carbon.total_gco2e}
     details |= {name: getattr(footprint, name) for name in _PLAIN_DETAILS}
     details["notes"] = footprint.notes
-    content = footprint_row(footprint) | {"details": details}
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    content = footprint_row(footprint) | {DETAILS: details}
+    return json.dumps([content], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def footprint_json_line(footprint: Footprint) -> str:
+    """Return ``footprint`` as one line of JSON, its flat keys only."""
+    return row_json(footprint_row(footprint)) + "\n"
+
+
+def row_json(row: Mapping[str, Any]) -> str:
+    """Return a row of answers as one line of JSON text without its end."""
+    return json.dumps(
+        {str(name): json_cell(cell) for name, cell in row.items()}, ensure_ascii=False, allow_nan=False
+    )
+
+
+def array_json(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the text of a JSON array of ``rows``, a row a line, each with the key ``details`` of one schema."""
+    before = "[\n"
+    for row in rows:
+        yield before + row_json({**row, DETAILS: None})
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def json_cell(cell: Any) -> Any:
+    """Return a cell of a table as JSON can hold it: an absent one as None, an infinite one as text."""
+    if hasattr(cell, "item") and not isinstance(cell, str | bytes):  # numpy's scalars
+        cell = cell.item()
+    if cell is None or isinstance(cell, str | bool | int):
+        return cell
+    if isinstance(cell, float):
+        return cell if math.isfinite(cell) else None if math.isnan(cell) else str(cell)
+    text = str(cell)
+    return None if text in {"<NA>", "NaT"} else text
 
 
 def footprint_from_json(text: str) -> Footprint:
@@ -38,8 +74,8 @@ def footprint_from_json(text: str) -> Footprint:
     Raises FileFormatError for anything else: no JSON, another schema version, a missing key.
     """
     try:
-        content = json.loads(text)
-        details = content["details"]
+        (content,) = json.loads(text)
+        details = content[DETAILS]
         version = details["schema_version"]
         if version != JSON_SCHEMA_VERSION:
             raise FileFormatError(
@@ -66,8 +102,9 @@ def footprint_from_json(text: str) -> Footprint:
             in_domain=content["in_domain"],
             notes=tuple(details["notes"]),
             predictor=details["predictor"],
+            precision_by_part=content["precision_by_part"],
         )
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileFormatError(
             explain(
                 "not a footprint",

@@ -18,9 +18,9 @@ NOTE_SEPARATOR: Final = "; "
 
 def footprint_row(footprint: Footprint) -> dict[str, Cell]:
     """Return ``footprint`` as a row in J, s, W and gCO2e; ``error`` is None, for an answer is no error."""
-    total = footprint.total
+    total, request = footprint.total, footprint.request
     row: dict[str, Cell] = {
-        **asdict(footprint.request),
+        **asdict(request),
         "prefill_energy_j": footprint.prefill.energy_j,
         "decode_energy_j": footprint.decode.energy_j,
         "energy_j": total.energy_j,
@@ -39,5 +39,12 @@ def footprint_row(footprint: Footprint) -> dict[str, Cell]:
         "in_domain": footprint.in_domain,
         "notes": NOTE_SEPARATOR.join(footprint.notes),
         "error": None,
+        "resolved_model": request.model,
+        "resolved_gpu": request.gpu,
+        "n_gpus": footprint.n_gpus,
+        "resolved_engine": request.engine,
+        "resolved_precision": request.precision,
+        "resolved_kv_precision": request.kv_precision,
+        "precision_by_part": footprint.precision_by_part,
     }
     return {column: row[column] for column in FRAME_COLUMNS}

@@ -203,10 +203,6 @@ def _verdict(footprint: Footprint) -> Iterable[RenderableType]:
     else:
         yield Text("OUTSIDE the domain the predictor was trained on.", style="bold yellow")
     yield from map(bullet, footprint.notes)
-    if footprint.request.engine == UNKNOWN:
-        yield bullet(
-            "no engine was named, which widens the interval; name it with --engine (vllm, hf-eager …)"
-        )
     if footprint.predictor:
         yield Text(f"Predicted by the checkpoint {footprint.predictor!r}.", style="dim")
 

@@ -111,7 +111,7 @@ def test_a_comparison_answers_what_single_requests_do_sorted(llmco2: Run) -> Non
 
 def test_zones_differ_in_carbon_alone_each_as_if_asked_for_singly(llmco2: Run) -> None:
     out = llmco2(*BASE, "--gpu", "H100", "--zone", "FRA,USA", "--format", "json").out
-    rows = {row["zone"]: row for row in map(json.loads, out.splitlines())}
+    rows = {row["zone"]: row for row in json.loads(out)}
     assert list(rows) == ["FRA", "USA"]  # the same energy; the cleaner grid first
     for zone, row in rows.items():
         single = package.predict(

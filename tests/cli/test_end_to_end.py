@@ -36,7 +36,7 @@ def test_the_table_and_the_json_are_the_same_answer(llmco2: Run) -> None:
 
 
 def test_a_table_row_answers_as_the_single_request_does(llmco2: Run, tmp_path: Path) -> None:
-    single = json.loads(llmco2(*EXAMPLE, "--format", "json").out)
+    (single,) = json.loads(llmco2(*EXAMPLE, "--format", "json").out)
     row = {
         "model": REQUEST[0],
         "gpu": REQUEST[2],
@@ -47,8 +47,10 @@ def test_a_table_row_answers_as_the_single_request_does(llmco2: Run, tmp_path: P
     pd.DataFrame([row]).to_csv(tmp_path / "r.csv", index=False)
     table = llmco2("predict", "--requests", str(tmp_path / "r.csv"), "--zone", "FRA", "--format", "json")
     assert table.status == 0
-    answered = json.loads(table.out)
-    assert list(answered) == [*row, *(column for column in FRAME_COLUMNS if column not in row)]
+    (answered,) = json.loads(table.out)
+    columns = [*row, *(column for column in FRAME_COLUMNS if column not in row)]
+    assert list(answered) == [*columns, "details"]
+    assert set(answered) == set(single)
     for column, value in answered.items():
         if isinstance(value, float):
             assert value == pytest.approx(single[column], rel=1e-9), column
@@ -58,7 +60,8 @@ def test_a_table_row_answers_as_the_single_request_does(llmco2: Run, tmp_path: P
 
 def test_overrides_reach_the_arithmetic(llmco2: Run) -> None:
     def carbon(*more: str) -> dict[str, float]:
-        return json.loads(llmco2(*EXAMPLE, *more, "--format", "json").out)  # type: ignore[no-any-return]
+        (answer,) = json.loads(llmco2(*EXAMPLE, *more, "--format", "json").out)
+        return answer  # type: ignore[no-any-return]
 
     base, double = carbon("--carbon-intensity", "100"), carbon("--carbon-intensity", "200")
     assert double["operational_gco2e"] == pytest.approx(2 * base["operational_gco2e"])

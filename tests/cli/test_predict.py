@@ -161,6 +161,9 @@ def test_answers_go_to_the_pipe_without_output(
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert float(row["energy_j"]) == 100.0
     predict.run(parse("--requests", str(path), "--format", "json"), predictor)
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert answer["energy_j"] == 100.0
+    predict.run(parse("--requests", str(path), "--format", "jsonl"), predictor)
     assert json.loads(capsys.readouterr().out)["energy_j"] == 100.0
 
 
@@ -185,7 +188,7 @@ def test_an_error_midway_leaves_the_old_answer_and_no_debris(
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full_disk)
     with pytest.raises(InputError, match=r"cannot write .*answers.csv: got No space left on device"):
-        predict.run(parse("--requests", str(requests), "--output", str(answers)), predictor)
+        predict.run(parse("--requests", str(requests), "--output", str(answers), "--force"), predictor)
     assert answers.read_text() == "yesterday's"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.csv", "r.csv"]
 

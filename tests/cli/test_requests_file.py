@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmco2.cli.requests_file import read_requests, write_answers
+from llmco2.cli.answers_file import write_answers
+from llmco2.cli.requests_file import read_requests
 from llmco2.errors import FileFormatError, InputError
 from llmco2.records.columns import ANSWER_COLUMNS, FRAME_COLUMNS
 from llmco2.records.request import DEFAULT_PROMPT_TOKENS

@@ -67,4 +67,5 @@ def footprint() -> Footprint:
         in_domain=True,
         notes=("the interval is calibrated on runs of the same engine",),
         predictor="default-2026-11",
+        precision_by_part="weights bf16, KV bf16",
     )

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from llmco2.errors import FileFormatError
-from llmco2.records.columns import ANSWER_COLUMNS, FRAME_COLUMNS
+from llmco2.records.columns import ANSWER_COLUMNS, FRAME_COLUMNS, RESOLVED_COLUMNS
 from llmco2.records.footprint import Footprint
+from llmco2.records.request import REQUEST_COLUMNS
 from llmco2.report.csv_format import footprint_csv
 from llmco2.report.json_format import footprint_from_json, footprint_json
 from llmco2.report.rows import footprint_row
@@ -23,13 +24,14 @@ PROMISED = (
     "prompt_tokens output_tokens serving prefill_energy_j decode_energy_j energy_j energy_low_j "
     "energy_high_j energy_lower_bound_j energy_upper_bound_j energy_per_output_token_j "
     "energy_per_total_token_j ttft_s tpot_s latency_s average_power_w operational_gco2e embodied_gco2e "
-    "in_domain notes error"
+    "in_domain notes error resolved_model resolved_gpu n_gpus resolved_engine resolved_precision "
+    "resolved_kv_precision precision_by_part"
 )
 
 
 def test_the_columns_are_the_promised_ones_in_their_order() -> None:
     assert PROMISED.split() == list(FRAME_COLUMNS)
-    assert FRAME_COLUMNS[-len(ANSWER_COLUMNS) :] == ANSWER_COLUMNS
+    assert FRAME_COLUMNS == REQUEST_COLUMNS + ANSWER_COLUMNS + RESOLVED_COLUMNS
 
 
 def test_a_row_carries_each_figure_under_its_own_name(footprint: Footprint) -> None:
@@ -54,13 +56,16 @@ def test_a_row_carries_each_figure_under_its_own_name(footprint: Footprint) -> N
         "in_domain": True,
         "tensor_parallel": 2,
         "error": None,
+        "resolved_gpu": "H100-SXM5-80GB",
+        "n_gpus": 2,
+        "precision_by_part": "weights bf16, KV bf16",
     }
     assert {name: row[name] for name in expected} == expected
 
 
 def test_json_has_the_flat_columns_first_and_reads_back_equal(footprint: Footprint) -> None:
     text = footprint_json(footprint)
-    content = json.loads(text)
+    (content,) = json.loads(text)
     assert list(content) == [*FRAME_COLUMNS, "details"]
     assert content["details"]["carbon"]["factors"][0]["source"] == "FRA (France): Electricity Review"
     assert content["details"]["carbon"]["total_gco2e"] == pytest.approx(0.0354)
@@ -70,18 +75,18 @@ def test_json_has_the_flat_columns_first_and_reads_back_equal(footprint: Footpri
 def test_json_keeps_an_answer_from_outside_the_domain(footprint: Footprint) -> None:
     outside = dataclasses.replace(footprint, in_domain=False, notes=("outside: é; ü", "second"))
     text = footprint_json(outside)
-    assert json.loads(text)["notes"] == "outside: é; ü; second"
+    assert json.loads(text)[0]["notes"] == "outside: é; ü; second"
     assert footprint_from_json(text) == outside
 
 
 def _other_version(text: str) -> str:
-    return text.replace('"schema_version": 1', '"schema_version": 99')
+    return text.replace('"schema_version": 2', '"schema_version": 99')
 
 
 def _without(key: str) -> Callable[[str], str]:
     def drop(text: str) -> str:
-        content: dict[str, Any] = json.loads(text)
-        del content["details"][key]
+        content: list[dict[str, Any]] = json.loads(text)
+        del content[0]["details"][key]
         return json.dumps(content)
 
     return drop
@@ -92,8 +97,10 @@ def _without(key: str) -> Callable[[str], str]:
     [
         (lambda text: text[:-40], "not a footprint"),
         (lambda text: "[]", "not a footprint"),
-        (lambda text: "{}", "not a footprint: got KeyError 'details'"),
-        (_other_version, "got schema version 99, expected 1"),
+        (lambda text: "[{}]", "not a footprint: got KeyError 'details'"),
+        (lambda text: "{}", "not a footprint: got ValueError"),
+        (lambda text: "[" * 100_000, "not a footprint"),
+        (_other_version, "got schema version 99, expected 2"),
         (_without("prefill"), "got KeyError 'prefill'"),
     ],
 )
