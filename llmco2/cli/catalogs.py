@@ -1,4 +1,4 @@
-"""``llmco2 models|gpus|zones|engines|precisions [TEXT]``: what the catalogs know; ``llmco2 gpus show NAME``: one entry.
+"""``llmco2 models|gpus|zones|engines|precisions [TEXT]``: listings; ``llmco2 models|gpus show NAME``: one entry.
 
 Invariant: a listing and an entry print the same facts as a table or, with ``--format json``, as an array of objects.
 """
@@ -15,7 +15,7 @@ from llmco2.report.quantities import memory_text, three_digits
 
 Line = tuple[str, ...]
 _HELP: Final = {
-    "models": "list the known models",
+    "models": "list the known models, or show one",
     "gpus": "list the known GPUs, or show one",
     "zones": "list the known grid zones and cloud regions",
     "engines": "list the serving engines",
@@ -23,8 +23,10 @@ _HELP: Final = {
 }
 _SHOW: Final = "show"
 _EPILOGS: Final = {
+    "models": "llmco2 models show NAME prints what is understood of one model: layers by kind, parameters, the format\n"
+    "of each part, bytes read per token. NAME may be a name, a folder with a config.json, or that file.",
     "gpus": "llmco2 gpus show NAME prints what is known of one GPU; NAME may be an id, an alias, what the\n"
-    "driver calls it, a cloud instance (p5.48xlarge), Slurm's gpu:h100:4 or a JSON datasheet."
+    "driver calls it, a cloud instance (p5.48xlarge), Slurm's gpu:h100:4 or a JSON datasheet.",
 }
 
 
@@ -118,7 +120,13 @@ def _fact_text(value: object) -> str:
 
 def _entries() -> Mapping[str, Callable[[str], Mapping[str, Any]]]:
     """Return what makes the facts of one entry, by command."""
-    return {"gpus": _gpu_facts}
+    return {"models": _model_facts, "gpus": _gpu_facts}
+
+
+def _model_facts(name: str) -> Mapping[str, Any]:
+    from llmco2.cli.model_facts import model_facts  # noqa: PLC0415
+
+    return model_facts(name)
 
 
 def _gpu_facts(name: str) -> Mapping[str, Any]:

@@ -185,6 +185,36 @@ def test_zones_are_found_by_any_part_of_their_line(llmco2: Run, pattern: str, fo
     assert found in outcome.out
 
 
+def test_one_model_is_shown_with_its_size_and_the_format_of_each_part(llmco2: Run, tmp_path: Path) -> None:
+    facts = dict(line.split("  ", 1) for line in llmco2("models", "show", "llama-3.1-8b").out.splitlines())
+    assert facts["model"].strip() == "meta-llama/Llama-3.1-8B"
+    assert facts["layers"].strip() == "full_attention 32, dense_mlp 32"
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 128,
+        "quantization_config": {"quant_method": "fp8", "modules_to_not_convert": ["self_attn"]},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (shown,) = json.loads(llmco2("models", "show", str(tmp_path), "--format", "json").out)
+    attention, mlp, tables, norms = 2 * 4 * 64 * 64, 2 * 3 * 64 * 96, 2 * 128 * 64, 5 * 64
+    assert shown["total_parameters"] == shown["active_parameters"] == attention + mlp + tables + norms
+    assert shown["weight_bytes"] == 2 * (attention + tables + norms) + mlp
+    assert shown["bytes_read_per_token"] == shown["weight_bytes"] - 2 * 127 * 64
+    assert shown["kv_bytes_per_token"] == 2 * 2 * 64 * 2
+    assert shown["precision"] == {
+        "attention": "bf16",
+        "dense_mlp": "fp8",
+        "lm_head": "bf16",
+        "embedding": "bf16",
+    }
+    assert (shown["kv_precision"], shown["confidence"]) == ("bf16", "high")
+
+
 def test_one_gpu_is_shown_with_its_figures_and_sources(llmco2: Run) -> None:
     facts = dict(line.split("  ", 1) for line in llmco2("gpus", "show", "gpu:h100:4").out.splitlines())
     facts = {name: text.strip() for name, text in facts.items()}
