@@ -30,7 +30,7 @@ DAY_S: Final = 86_400
 KEYS: Final = 20
 _RIG: Final = f"""
 import sys, os, threading
-from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
+from llmco2.measurement.simulation.rig import SimulatedGpu, SimulatedNvml
 rig = SimulatedNvml([SimulatedGpu(power_jitter=0.05)] * {GPUS})
 with rig:
     for gpu in range({GPUS}):
@@ -119,7 +119,7 @@ async def day() -> tuple[float, float, float]:
 
     Readings come faster than they can be painted, so bursts collapse as they do on a slow terminal.
     """
-    from llmco2.measurement.meter import Device, Sample  # noqa: PLC0415 - not in the measured children
+    from llmco2.measurement.meters.meter import Device, Sample  # noqa: PLC0415 - not in the measured children
     from llmco2_tui.app import MonitorApp  # noqa: PLC0415
     from llmco2_tui.messages import Readings  # noqa: PLC0415
     from llmco2_tui.options import Options  # noqa: PLC0415

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from llmco2.measurement.session_file import SessionRecorder
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.meters.session_file import SessionRecorder
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
 from llmco2_tui.fetcher import Fetcher
 from llmco2_tui.measured import RunFeed
 from llmco2_tui.simulation import SCENES, SimulatedServing, serving, start_rig

@@ -29,12 +29,8 @@ from benchmarks.accuracy.markdown import table_line
 from benchmarks.accuracy.mean_interval import MeanInterval, mean_interval
 from benchmarks.public_runs.tables import run_table
 from benchmarks.release.heldout import Fold, fit_rows, folds
-from llmco2.data.module import EnergyDataModule, Index
-from llmco2.data.options import SplitOptions
-from llmco2.data.tables import run_rows
-from llmco2.data.tensors import assumed_prompt_tokens
-from llmco2.predictor.calibrate import LEAST_RUNS, calibrate_group
-from llmco2.predictor.calibration_runs import (
+from llmco2.calibration.calibrate import LEAST_RUNS, calibrate_group
+from llmco2.calibration.runs import (
     N_ENERGIES,
     CalibrationRuns,
     calibration_runs,
@@ -42,6 +38,10 @@ from llmco2.predictor.calibration_runs import (
     log_ratios,
     primary,
 )
+from llmco2.data.module import EnergyDataModule, Index
+from llmco2.data.options import SplitOptions
+from llmco2.data.tables import run_rows
+from llmco2.data.tensors import assumed_prompt_tokens
 from llmco2.predictor.checkpoint import Checkpoint, load_checkpoint
 from llmco2.predictor.intervals import Newness
 from llmco2.predictor.residual import Residual

@@ -29,10 +29,10 @@ from llmco2.catalog.gpus import resolve_gpu
 from llmco2.catalog.precisions import resolve_precision
 from llmco2.data.kernel_tensors import KernelTensors, kernel_tensors, one_kernel
 from llmco2.data.tables import read_kernels
+from llmco2.deployment.columns import deployment_columns
 from llmco2.errors import InputError
-from llmco2.features.deployment import deployment_columns
-from llmco2.features.readout import PhaseBasis, phase_readout
-from llmco2.kernels.slots import PHASES
+from llmco2.operators.names import PHASES
+from llmco2.physics.readout import PhaseBasis, phase_readout
 from llmco2.predictor.checkpoint import Checkpoint, load_checkpoint
 from llmco2.predictor.network import PhaseCoefficients, coefficients
 

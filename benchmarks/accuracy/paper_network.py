@@ -23,12 +23,13 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import SAGEConv, global_max_pool
 
-from llmco2.features.deployment import Deployment, deployment_columns
-from llmco2.features.descriptors import phase_graphs
-from llmco2.features.readout import PhaseBasis
-from llmco2.kernels.roofline import peak_flops_per_s
-from llmco2.kernels.slots import KINDS, PHASES, SLOT_KINDS
+from llmco2.deployment.columns import deployment_columns
+from llmco2.deployment.deployment import Deployment
 from llmco2.networks.batch import phase_graph_data
+from llmco2.operators.names import KINDS, PHASES, SLOT_KINDS
+from llmco2.operators.roofline import peak_flops_per_s
+from llmco2.physics.descriptors import phase_graphs
+from llmco2.physics.readout import PhaseBasis
 
 SIZE_FEATURES: Final = ("log_flops", "log_bytes", "log_attainable_flops_per_s", "log_network_bytes")
 PHASE_FEATURES: Final = (

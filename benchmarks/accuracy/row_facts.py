@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.accuracy.ours import measured_log_energy
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.workload import azure_workload
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseBasis
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseBasis
 from llmco2.records.request import UNKNOWN
 
 N_DECILES: Final = 10

@@ -24,8 +24,8 @@ from llmco2.cli.output_file import check_output
 from llmco2.errors import InputError, UnknownNameError, explain
 from llmco2.predictor.calibration import calibration_mismatch
 from llmco2.predictor.checkpoint import load_checkpoint
-from llmco2.predictor.fit import IN_TURNS, NO_ROOM
 from llmco2.predictor.frame import NAME_RESOLVERS
+from llmco2.predictor.memory_check import IN_TURNS, NO_ROOM
 from llmco2.records.columns import ANSWER_COLUMNS, FRAME_COLUMNS, YEARLY_COLUMNS, ZONE_COLUMN
 from llmco2.records.request import InferenceRequest
 from llmco2.units import GRAMS_PER_KILOGRAM, kwh_from_joules

@@ -17,7 +17,7 @@ from llmco2.errors import InputError, explain
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from llmco2.predictor.calibrate import CalibrationResult, FittedCalibration
+    from llmco2.calibration.calibrate import CalibrationResult, FittedCalibration
 
 _MIN_WIDTH, _MAX_WIDTH = 80, 120
 _EXAMPLES = """examples:
@@ -61,8 +61,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Fit, write and show; return the exit code."""
+    from llmco2.calibration.calibrate import fit_calibrations, write_calibration  # noqa: PLC0415
     from llmco2.data.tables import read_runs, run_rows  # noqa: PLC0415 - pandas, after the arguments are known
-    from llmco2.predictor.calibrate import fit_calibrations, write_calibration  # noqa: PLC0415
     from llmco2.predictor.checkpoint import load_checkpoint  # noqa: PLC0415
 
     output = Path(args.output)

@@ -16,7 +16,7 @@ from importlib import metadata
 from typing import Any, Final
 
 from llmco2.errors import LLMCO2Error
-from llmco2.measurement.finding import FAIL, OK, WARN, Finding
+from llmco2.measurement.doctor.finding import FAIL, OK, WARN, Finding
 
 _MARKS: Final = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}
 _REQUIRED: Final = (
@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Print every finding; return 1 if something fails, whether to predict or to measure."""
-    from llmco2.measurement.doctor import run_checks  # noqa: PLC0415 - the driver, and up to two seconds
+    from llmco2.measurement.doctor.diagnosis import run_checks  # noqa: PLC0415 - the driver, and up to two seconds
 
     parts = {
         "predict": [*check_packages(), *check_shipped()],

@@ -134,10 +134,10 @@ def _channel() -> Any:
 def _measure(args: argparse.Namespace, campaign: Any, rig: Any) -> int:
     from rich.console import Console  # noqa: PLC0415
 
-    from llmco2.measurement.campaign import run_campaign  # noqa: PLC0415
-    from llmco2.measurement.data_card import check_card, write_card  # noqa: PLC0415
-    from llmco2.measurement.progress import ProgressDisplay  # noqa: PLC0415
-    from llmco2.measurement.run_log import RunLog  # noqa: PLC0415
+    from llmco2.measurement.campaigns.campaign import run_campaign  # noqa: PLC0415
+    from llmco2.measurement.campaigns.data_card import check_card, write_card  # noqa: PLC0415
+    from llmco2.measurement.campaigns.progress import ProgressDisplay  # noqa: PLC0415
+    from llmco2.measurement.campaigns.run_log import RunLog  # noqa: PLC0415
 
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interrupt like any
@@ -159,9 +159,9 @@ def _measure(args: argparse.Namespace, campaign: Any, rig: Any) -> int:
 
 
 def _campaign(args: argparse.Namespace) -> Any:
-    from llmco2.measurement.campaign_file import Campaign, load_campaign  # noqa: PLC0415
-    from llmco2.measurement.configuration import configuration_from  # noqa: PLC0415
-    from llmco2.measurement.plan import MeasurePlan  # noqa: PLC0415
+    from llmco2.measurement.campaigns.campaign_file import Campaign, load_campaign  # noqa: PLC0415
+    from llmco2.measurement.campaigns.plan import MeasurePlan  # noqa: PLC0415
+    from llmco2.measurement.workloads.configuration import configuration_from  # noqa: PLC0415
 
     single = {name: getattr(args, name) for name in _SINGLE if getattr(args, name) is not None}
     single |= {

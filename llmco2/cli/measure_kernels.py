@@ -21,17 +21,17 @@ from llmco2.cli.measure_tools import (
     simulated_idle_w,
 )
 from llmco2.errors import MeasurementError, explain
-from llmco2.measurement.data_card import check_card
+from llmco2.measurement.campaigns.data_card import check_card
+from llmco2.measurement.campaigns.progress import ProgressDisplay
+from llmco2.measurement.campaigns.run_log import KernelLog
+from llmco2.measurement.campaigns.runner import Summary
 from llmco2.measurement.kernels.campaign import KernelTools, run_kernel_campaign
 from llmco2.measurement.kernels.campaign_file import load_kernel_campaign
 from llmco2.measurement.kernels.card import write_kernel_card
 from llmco2.measurement.kernels.kernel import Kernel
 from llmco2.measurement.kernels.shapes import KernelShape
 from llmco2.measurement.kernels.simulated_kernel import SimulatedKernel, simulated_launch
-from llmco2.measurement.meter import EnergyMeter
-from llmco2.measurement.progress import ProgressDisplay
-from llmco2.measurement.run_log import KernelLog
-from llmco2.measurement.runner import Summary
+from llmco2.measurement.meters.meter import EnergyMeter
 
 
 def measure_kernels(args: argparse.Namespace) -> tuple[Summary, Path]:

@@ -15,18 +15,18 @@ from llmco2.catalog.gpu import Gpu
 from llmco2.catalog.gpus import resolve_gpu
 from llmco2.catalog.models import resolve_model
 from llmco2.errors import DoesNotFitError, InputError, UnknownNameError, explain
-from llmco2.measurement.acquisition import Scores
-from llmco2.measurement.campaign import Tools
-from llmco2.measurement.campaign_file import Campaign
-from llmco2.measurement.clock import PollingClock
-from llmco2.measurement.configuration import SERVER, RunConfiguration
-from llmco2.measurement.meter import EnergyMeter
+from llmco2.measurement.campaigns.acquisition import Scores
+from llmco2.measurement.campaigns.campaign import Tools
+from llmco2.measurement.campaigns.campaign_file import Campaign
+from llmco2.measurement.meters.clock import PollingClock
+from llmco2.measurement.meters.meter import EnergyMeter
+from llmco2.measurement.workloads.configuration import SERVER, RunConfiguration
 from llmco2.measurement.workloads.workload import Workload
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from llmco2.measurement.simulated import SimulatedNvml
+    from llmco2.measurement.simulation.rig import SimulatedNvml
     from llmco2.measurement.workloads.kept_model import KeptModel
     from llmco2.measurement.workloads.parallel import CommandChannel
 
@@ -93,7 +93,7 @@ def real_meter(
     gpus: int, *, allow_shared: bool, own_pids: Collection[int] = (), clock: PollingClock | None = None
 ) -> EnergyMeter:
     """Open the meter of the first ``gpus`` visible GPUs; ``clock`` is a simulation's own."""
-    from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
+    from llmco2.measurement.meters.zeus_meter import ZeusMeter  # noqa: PLC0415
 
     meter = ZeusMeter(clock=clock, environ=_first_gpus(gpus), allow_shared=allow_shared, own_pids=own_pids)
     return _enough(meter, gpus)
@@ -106,7 +106,7 @@ def simulated_idle_w(record: Gpu) -> float:
 
 def simulated_gpus(record: Gpu, count: int) -> SimulatedNvml:
     """Return a rig of ``count`` simulated GPUs of that kind, in simulated time."""
-    from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml  # noqa: PLC0415
+    from llmco2.measurement.simulation.rig import SimulatedGpu, SimulatedNvml  # noqa: PLC0415
 
     device = SimulatedGpu(
         name=record.nvml_names[0] if record.nvml_names else record.gpu_id,
@@ -130,7 +130,7 @@ def catalog_name(device_name: str) -> str:
 
 def rest_power_w(meter: EnergyMeter, bare: bool) -> float | None:
     """Return the mean W of one GPU at rest; ``None`` where it is busy, or not ``bare`` as it should be."""
-    from llmco2.measurement.idle import cuda_initialised, measure_idle  # noqa: PLC0415
+    from llmco2.measurement.meters.idle import cuda_initialised, measure_idle  # noqa: PLC0415
 
     if bare and cuda_initialised():
         return None
@@ -150,8 +150,9 @@ def check_memory(configuration: RunConfiguration, gpu: str, memory_bytes: float)
     """
     import numpy as np  # noqa: PLC0415
 
-    from llmco2.features.deployment import deployment_columns, resolve_deployment  # noqa: PLC0415
-    from llmco2.kernels.memory import memory_need  # noqa: PLC0415
+    from llmco2.deployment.columns import deployment_columns  # noqa: PLC0415
+    from llmco2.deployment.resolving import resolve_deployment  # noqa: PLC0415
+    from llmco2.operators.memory import memory_need  # noqa: PLC0415
 
     request = configuration.request(gpu)
     try:

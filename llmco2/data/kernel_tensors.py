@@ -28,14 +28,15 @@ from llmco2.catalog.stored import parts_under
 from llmco2.data.options import KernelOptions
 from llmco2.data.tables import read_kernels
 from llmco2.data.tensors import deployment_batch, tensor_basis
+from llmco2.deployment.columns import DeploymentColumns, deployment_columns
+from llmco2.deployment.deployment import Deployment
 from llmco2.errors import InputError, explain
-from llmco2.features.basis import phase_basis
-from llmco2.features.deployment import Deployment, DeploymentColumns, deployment_columns
-from llmco2.features.descriptors import PhaseGraphs, phase_graphs
-from llmco2.features.readout import PhaseBasis
-from llmco2.kernels.slots import N_SLOTS, PHASES, SLOT_INDEX, Phase
 from llmco2.networks.batch import DeploymentBatch, phase_graph_data
 from llmco2.networks.coefficients import Vocabulary
+from llmco2.operators.names import N_SLOTS, PHASES, SLOT_INDEX, Phase
+from llmco2.physics.basis import phase_basis
+from llmco2.physics.descriptors import PhaseGraphs, phase_graphs
+from llmco2.physics.readout import PhaseBasis
 
 _LOG = logging.getLogger(__name__)
 # Kernels are timed back to back with a hot cache and no host in the way; that is an engine of its own.

@@ -15,8 +15,8 @@ import pandas as pd
 
 from llmco2.data.simulate import SHIPPED_FILE
 from llmco2.data.tables import read_runs
+from llmco2.deployment.resolving import resolve_deployment
 from llmco2.errors import InputError, explain
-from llmco2.features.deployment import resolve_deployment
 from llmco2.records.request import UNKNOWN
 from llmco2.resources import datasets_dir
 

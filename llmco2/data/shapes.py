@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmco2.errors import InputError, explain
-from llmco2.features.readout import PhaseBasis
-from llmco2.kernels.columns import Column
+from llmco2.operators.columns import Column
+from llmco2.physics.readout import PhaseBasis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

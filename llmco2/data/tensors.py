@@ -17,15 +17,17 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from llmco2.data.shapes import batch_shapes, mean_basis
+from llmco2.deployment.columns import deployment_columns
+from llmco2.deployment.deployment import Deployment
+from llmco2.deployment.resolving import resolve_deployment
 from llmco2.errors import InputError, RequestError, explain
-from llmco2.features.basis import phase_basis
-from llmco2.features.deployment import Deployment, deployment_columns, resolve_deployment
-from llmco2.features.descriptors import deployment_features
-from llmco2.features.groups import deployment_groups
-from llmco2.features.readout import PhaseBasis
-from llmco2.kernels.slots import PHASES
 from llmco2.networks.batch import DeploymentBatch, all_graphs
 from llmco2.networks.coefficients import Vocabulary
+from llmco2.operators.names import PHASES
+from llmco2.physics.basis import phase_basis
+from llmco2.physics.descriptors import deployment_features
+from llmco2.physics.groups import deployment_groups
+from llmco2.physics.readout import PhaseBasis
 from llmco2.records.request import UNKNOWN
 
 LABELS: Final = ("prefill_energy_j", "decode_energy_j", "energy_j", "ttft_s", "tpot_s", "latency_s")

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from llmco2.features.deployment import DeploymentColumns
-from llmco2.features.descriptors import PhaseGraphs, phase_graphs
-from llmco2.kernels.graph import data_flow
-from llmco2.kernels.slots import PHASES, SLOT_INDEX, SLOTS
+from llmco2.deployment.columns import DeploymentColumns
+from llmco2.operators.graph import data_flow
+from llmco2.operators.names import PHASES, SLOT_INDEX, SLOTS
+from llmco2.physics.descriptors import PhaseGraphs, phase_graphs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv, global_mean_pool
 
-from llmco2.features.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
-from llmco2.features.groups import BOARD_KIND
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
-from llmco2.kernels.slots import KINDS, N_SLOTS, PHASES, SLOT_KINDS
 from llmco2.networks.batch import DeploymentBatch
 from llmco2.networks.engine_priors import engine_phase_mean, engine_slot_mean
+from llmco2.operators.names import KINDS, N_SLOTS, PHASES, SLOT_KINDS
+from llmco2.physics.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
+from llmco2.physics.groups import BOARD_KIND
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 
 N_SLOT_COEFFICIENTS: Final = len(SLOT_COEFFICIENTS)
 N_PHASE_COEFFICIENTS: Final = len(PHASE_COEFFICIENTS)
@@ -40,7 +40,7 @@ class Vocabulary:
     precisions: tuple[str, ...]
     gpus: tuple[str, ...]
     families: tuple[str, ...]
-    groups: tuple[str, ...]  # of llmco2.features.groups
+    groups: tuple[str, ...]  # of llmco2.physics.groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, score_of
-from llmco2.kernels.slots import PHASES
+from llmco2.operators.names import PHASES
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, score_of
 from llmco2.records.engines import ENGINES
 
 # A slot stands for several operators, each some 10 microseconds of dispatch.

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmco2.carbon import CarbonFactors, resolve_factors
-from llmco2.features.deployment import Deployment
-from llmco2.kernels.columns import Column
+from llmco2.deployment.deployment import Deployment
+from llmco2.operators.columns import Column
 from llmco2.predictor.checkpoint import Checkpoint
 from llmco2.predictor.columns import PhaseColumns, PredictionColumns, SizeColumns, predict_columns
 from llmco2.predictor.domain import deployment_notes, size_note, size_outside
-from llmco2.predictor.fit import memory_verdicts
 from llmco2.predictor.intervals import LogQuantiles, log_quantiles
+from llmco2.predictor.memory_check import memory_verdicts
 from llmco2.predictor.remarks import deployment_remarks, size_remarks
 from llmco2.predictor.residual import Residual
 from llmco2.units import BYTES_PER_GIB

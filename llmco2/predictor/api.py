@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmco2.carbon import footprint_carbon
+from llmco2.deployment.resolving import request_deployment
 from llmco2.errors import DoesNotFitError
-from llmco2.features.deployment import request_deployment
 from llmco2.predictor.answer import PhaseAnswer, answer_requests, deployment_factors
 from llmco2.predictor.calibration import load_calibration
 from llmco2.predictor.checkpoint import load_checkpoint

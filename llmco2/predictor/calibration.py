@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from llmco2.errors import FileFormatError, explain
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.predictor.checkpoint import Checkpoint, FileVersion, file_version
 from llmco2.predictor.residual import N_FEATURES, Residual
 

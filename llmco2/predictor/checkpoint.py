@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmco2.errors import CheckpointError, InstallationError, explain
-from llmco2.features.descriptors import NODE_FEATURES
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
-from llmco2.kernels.slots import SLOTS
+from llmco2.operators.names import SLOTS
+from llmco2.physics.descriptors import NODE_FEATURES
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.predictor.contents import arrays_error, metadata_error
 from llmco2.resources import REINSTALL, checkpoint_dir
 

@@ -12,12 +12,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from llmco2.features.basis import phase_basis
-from llmco2.features.deployment import Deployment, deployment_columns
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseBasis, phase_readout
-from llmco2.kernels.columns import Column
-from llmco2.kernels.memory import MemoryNeed, memory_need
-from llmco2.kernels.slots import PHASES
+from llmco2.deployment.columns import deployment_columns
+from llmco2.deployment.deployment import Deployment
+from llmco2.operators.columns import Column
+from llmco2.operators.memory import MemoryNeed, memory_need
+from llmco2.operators.names import PHASES
+from llmco2.physics.basis import phase_basis
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseBasis, phase_readout
 from llmco2.predictor.checkpoint import Checkpoint
 from llmco2.predictor.network import PhaseCoefficients, coefficients
 from llmco2.predictor.residual import Residual, residual_features

@@ -12,9 +12,9 @@ from typing import Any, Final, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from llmco2.features.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
-from llmco2.kernels.slots import KINDS, PHASES
+from llmco2.operators.names import KINDS, PHASES
+from llmco2.physics.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.predictor.intervals import Newness
 
 _VOCABULARIES: Final = ("engines", "precisions", "gpus", "families", "groups")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.params import parameter_count
-from llmco2.features.deployment import Deployment, mechanisms
-from llmco2.kernels.columns import Column
+from llmco2.deployment.deployment import Deployment, mechanisms
+from llmco2.operators.columns import Column
 from llmco2.records.request import UNKNOWN
 
 _SIZE_NAMES: Final = ("batch_size", "prompt_tokens", "output_tokens")

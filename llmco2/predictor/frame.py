@@ -18,8 +18,9 @@ from llmco2.carbon import CarbonFactors, carbon_columns, resolve_factors
 from llmco2.catalog.gpus import load_gpus, resolve_gpu
 from llmco2.catalog.grids import resolve_zone
 from llmco2.catalog.models import resolve_model
+from llmco2.deployment.deployment import Deployment
+from llmco2.deployment.resolving import assemble_deployment, named_precision
 from llmco2.errors import InputError
-from llmco2.features.deployment import Deployment, assemble_deployment, named_precision
 from llmco2.predictor.answer import Answer, answer_requests, deployment_factors
 from llmco2.predictor.calibration import Calibration, load_calibration
 from llmco2.predictor.checkpoint import Checkpoint, load_checkpoint

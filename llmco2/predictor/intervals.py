@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from llmco2.features.deployment import Deployment
-from llmco2.features.groups import deployment_name
-from llmco2.kernels.columns import Column
+from llmco2.deployment.deployment import Deployment
+from llmco2.operators.columns import Column
+from llmco2.physics.groups import deployment_name
 from llmco2.records.request import UNKNOWN
 
 COVERAGE: Final = 0.90

@@ -13,12 +13,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from llmco2.features.deployment import Deployment, DeploymentColumns
-from llmco2.features.descriptors import deployment_features, phase_graphs
-from llmco2.features.groups import BOARD_KIND, deployment_groups
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
-from llmco2.kernels.graph import mean_adjacency
-from llmco2.kernels.slots import KINDS, PHASES, SLOT_KINDS, Phase
+from llmco2.deployment.columns import DeploymentColumns
+from llmco2.deployment.deployment import Deployment
+from llmco2.operators.graph import mean_adjacency
+from llmco2.operators.names import KINDS, PHASES, SLOT_KINDS, Phase
+from llmco2.physics.descriptors import deployment_features, phase_graphs
+from llmco2.physics.groups import BOARD_KIND, deployment_groups
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 from llmco2.predictor.checkpoint import Checkpoint
 
 Float = NDArray[np.float32]

@@ -10,7 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from llmco2.features.deployment import GPUS_PER_NODE, Deployment
+from llmco2.deployment.columns import GPUS_PER_NODE
+from llmco2.deployment.deployment import Deployment
 from llmco2.predictor.columns import PredictionColumns, SizeColumns
 from llmco2.records.request import UNKNOWN
 from llmco2.units import BYTES_PER_GIB

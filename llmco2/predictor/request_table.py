@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from llmco2.catalog.gpus import counted_gpus
 from llmco2.errors import InputError, explain
-from llmco2.kernels.columns import Column
+from llmco2.operators.columns import Column
 from llmco2.predictor.named_gpus import named_degree
 from llmco2.records.columns import REQUIRED_COLUMNS, ZONE_COLUMN, misspelt_column
 from llmco2.records.request import (

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from llmco2.features.readout import PhaseBasis
+from llmco2.physics.readout import PhaseBasis
 
 Array = NDArray[np.float64]
 SIGMA: Final = 0.2  # of the correction's logarithm, before any run

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from llmco2.features.deployment import Deployment, named_precision
+from llmco2.deployment.deployment import Deployment
+from llmco2.deployment.resolving import named_precision
 
 _SIXTEEN_BIT_BYTES: Final = 2.0
 

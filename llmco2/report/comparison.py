@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llmco2.predictor.fit import IN_TURNS
+from llmco2.predictor.memory_check import IN_TURNS
 from llmco2.records.request import UNKNOWN
 from llmco2.report import quantities
 from llmco2.report.table import MAX_WIDTH, MIN_WIDTH, bullet, print_fitting

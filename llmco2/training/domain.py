@@ -9,8 +9,8 @@ import pandas as pd
 
 from llmco2.catalog.params import parameter_count
 from llmco2.data.tensors import RunTensors, energy_known
-from llmco2.features.deployment import mechanisms
-from llmco2.features.groups import deployment_name
+from llmco2.deployment.deployment import mechanisms
+from llmco2.physics.groups import deployment_name
 
 
 def training_domain(runs: pd.DataFrame, tensors: RunTensors) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from llmco2.data.kernel_tensors import KernelBatch
-from llmco2.features.readout import PhaseBasis, phase_readout
 from llmco2.networks.coefficients import CoefficientNetwork
+from llmco2.physics.readout import PhaseBasis, phase_readout
 
 _SMALLEST = 1e-12
 

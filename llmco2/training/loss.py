@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from llmco2.data.tensors import IS_ENERGY, LABELS, RunBatch
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseReadout, phase_readout
-from llmco2.kernels.slots import KINDS
 from llmco2.networks.coefficients import CoefficientNetwork, Coefficients
+from llmco2.operators.names import KINDS
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseReadout, phase_readout
 
 LABEL_WEIGHTS: Final = {
     "prefill_energy_j": 1.0,

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from llmco2.data.tensors import RunBatch
-from llmco2.features.groups import GROUP_KINDS
 from llmco2.networks.batch import DeploymentBatch
 from llmco2.networks.coefficients import CoefficientNetwork, Vocabulary
+from llmco2.physics.groups import GROUP_KINDS
 from llmco2.training.loss import Priors, SourceLevels, log_errors, predicted_labels, robust_loss
 from llmco2.training.options import NetworkOptions, OptimizerOptions, UnknownShare
 

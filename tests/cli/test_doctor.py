@@ -9,8 +9,8 @@ from importlib import metadata
 import pytest
 
 from llmco2.cli import doctor
-from llmco2.measurement import doctor as machine
-from llmco2.measurement.finding import FAIL, OK, WARN, Finding
+from llmco2.measurement.doctor import diagnosis as machine
+from llmco2.measurement.doctor.finding import FAIL, OK, WARN, Finding
 from tests.cli.conftest import Outcome
 
 Run = Callable[..., Outcome]

@@ -15,7 +15,7 @@ from llmco2.data.shapes import batch_shapes
 from llmco2.data.simulate import simulate_runs
 from llmco2.data.tensors import run_tensors
 from llmco2.errors import InputError
-from llmco2.features.readout import PhaseBasis
+from llmco2.physics.readout import PhaseBasis
 
 SHAPE = st.tuples(st.integers(1, 16), st.integers(1, 300), st.integers(2, 3000))
 

@@ -4,9 +4,9 @@ import pytest
 
 from llmco2.cli.main import main
 from llmco2.data.tables import read_kernels
+from llmco2.measurement.campaigns.plan import MeasurePlan
 from llmco2.measurement.kernels.measure import measure_kernel
 from llmco2.measurement.kernels.shapes import KernelShape
-from llmco2.measurement.plan import MeasurePlan
 
 # What a release of torch or CUDA warns of is nothing that is checked here.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
@@ -24,7 +24,7 @@ SHAPES = [
 
 def measured(shape):
     from llmco2.measurement.kernels.torch_kernel import TorchKernel  # noqa: PLC0415
-    from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
+    from llmco2.measurement.meters.zeus_meter import ZeusMeter  # noqa: PLC0415
 
     kernel = TorchKernel(shape, device="cuda:0")
     try:

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from llmco2.cli.main import main
-from llmco2.measurement.configuration import RunConfiguration
-from llmco2.measurement.run_log import read_runs
+from llmco2.measurement.campaigns.run_log import read_runs
+from llmco2.measurement.workloads.configuration import RunConfiguration
 from llmco2.measurement.workloads.workload import WorkloadError
 
 # What a release of torch or CUDA warns of is nothing that is checked here.
@@ -56,9 +56,9 @@ def workload_of(configuration, clock):
 @pytest.fixture(scope="module")
 def measured(configuration):
     """Return the labels of one configuration, measured once for all claims about them."""
-    from llmco2.measurement.phases import measure_phases  # noqa: PLC0415
-    from llmco2.measurement.plan import MeasurePlan  # noqa: PLC0415
-    from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
+    from llmco2.measurement.campaigns.phases import measure_phases  # noqa: PLC0415
+    from llmco2.measurement.campaigns.plan import MeasurePlan  # noqa: PLC0415
+    from llmco2.measurement.meters.zeus_meter import ZeusMeter  # noqa: PLC0415
 
     with ZeusMeter(environ={"CUDA_VISIBLE_DEVICES": "0"}) as meter:
         workload = workload_of(configuration, meter.clock)
@@ -103,8 +103,8 @@ def test_observing_costs_at_most_1_percent_of_time_and_energy(configuration):
     """Alternate runs with and without an open meter; the joules of both come from two bare counter reads."""
     import pynvml  # noqa: PLC0415
 
-    from llmco2.measurement.clock import MonotonicClock  # noqa: PLC0415
-    from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415
+    from llmco2.measurement.meters.clock import MonotonicClock  # noqa: PLC0415
+    from llmco2.measurement.meters.zeus_meter import ZeusMeter  # noqa: PLC0415
 
     workload = workload_of(configuration, MonotonicClock())
     workload.whole(20)
@@ -162,7 +162,7 @@ def test_the_command_that_was_simulated_works_unchanged(tmp_path, model_path, co
 def test_cuda_graphs_make_the_same_tokens_faster(configuration):
     from dataclasses import replace  # noqa: PLC0415
 
-    from llmco2.measurement.clock import MonotonicClock  # noqa: PLC0415
+    from llmco2.measurement.meters.clock import MonotonicClock  # noqa: PLC0415
 
     small = replace(configuration, batch_size=1, prompt_tokens=64, output_tokens=33, static_cache=True)
     seconds = {}
@@ -184,7 +184,7 @@ def test_running_out_of_memory_is_a_reason_and_the_gpu_is_free_again(configurati
 
     import torch  # noqa: PLC0415
 
-    from llmco2.measurement.clock import MonotonicClock  # noqa: PLC0415
+    from llmco2.measurement.meters.clock import MonotonicClock  # noqa: PLC0415
 
     free, _ = torch.cuda.mem_get_info()
     workload = workload_of(replace(configuration, batch_size=65536, prompt_tokens=4096), MonotonicClock())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llmco2.measurement.meter import EnergyMeter, WindowReading
-from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
+from llmco2.measurement.meters.meter import EnergyMeter, WindowReading
+from llmco2.measurement.simulation.rig import SimulatedGpu, SimulatedNvml
 
 MakeRig = Callable[..., SimulatedNvml]
 

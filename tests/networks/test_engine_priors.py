@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded, score_of
 from llmco2.networks.coefficients import CoefficientNetwork, Vocabulary
 from llmco2.networks.engine_priors import (
     EAGER_ACTIVATION_PASSES,
@@ -17,6 +16,7 @@ from llmco2.networks.engine_priors import (
     engine_phase_mean,
     engine_slot_mean,
 )
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded, score_of
 from llmco2.training.loss import Priors
 
 RANGES = {**SLOT_COEFFICIENTS, **PHASE_COEFFICIENTS}

@@ -11,13 +11,15 @@ import torch
 from llmco2.catalog.gpus import load_gpus
 from llmco2.catalog.models import load_models
 from llmco2.data.tensors import deployment_batch, tensor_basis
+from llmco2.deployment.columns import deployment_columns
+from llmco2.deployment.deployment import Deployment
+from llmco2.deployment.resolving import resolve_deployment
 from llmco2.errors import InputError
-from llmco2.features.basis import phase_basis
-from llmco2.features.deployment import Deployment, deployment_columns, resolve_deployment
-from llmco2.features.groups import deployment_groups
-from llmco2.features.readout import phase_readout
-from llmco2.kernels.slots import PHASES
 from llmco2.networks.coefficients import CoefficientNetwork, Vocabulary
+from llmco2.operators.names import PHASES
+from llmco2.physics.basis import phase_basis
+from llmco2.physics.groups import deployment_groups
+from llmco2.physics.readout import phase_readout
 from llmco2.predictor.checkpoint import Checkpoint, load_checkpoint
 from llmco2.predictor.network import coefficients
 from llmco2.records.engines import engine_names

@@ -18,8 +18,9 @@ import pytest
 from llmco2.catalog.gpus import load_gpus
 from llmco2.catalog.models import load_models
 from llmco2.catalog.precisions import PRECISIONS
+from llmco2.deployment.deployment import Deployment
+from llmco2.deployment.resolving import resolve_deployment
 from llmco2.errors import InputError
-from llmco2.features.deployment import Deployment, resolve_deployment
 from llmco2.predictor.checkpoint import Checkpoint, load_checkpoint, network_description, save_checkpoint
 from llmco2.predictor.columns import SizeColumns
 from llmco2.predictor.contents import array_shapes

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmco2.features.deployment import Deployment, resolve_deployment
-from llmco2.features.groups import deployment_name
+from llmco2.deployment.deployment import Deployment
+from llmco2.deployment.resolving import resolve_deployment
+from llmco2.physics.groups import deployment_name
 from llmco2.predictor.intervals import Newness, newness, widened
 
 

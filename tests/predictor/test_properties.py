@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from llmco2.catalog.architecture import Architecture
-from llmco2.features.basis import phase_basis
-from llmco2.features.deployment import Deployment, deployment_columns
-from llmco2.kernels.counting import count_phase
-from llmco2.kernels.slots import PHASES, SLOT_INDEX, Phase
+from llmco2.deployment.columns import deployment_columns
+from llmco2.deployment.deployment import Deployment
+from llmco2.operators.counting import count_phase
+from llmco2.operators.names import PHASES, SLOT_INDEX, Phase
+from llmco2.physics.basis import phase_basis
 from llmco2.predictor.answer import PhaseAnswer, answer_requests
 from llmco2.predictor.checkpoint import Checkpoint
 from llmco2.predictor.columns import SizeColumns, predict_columns

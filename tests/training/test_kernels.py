@@ -21,8 +21,8 @@ from llmco2.data.schema import canonical_frame
 from llmco2.data.tables import write_kernels
 from llmco2.data.tensors import vocabulary
 from llmco2.errors import InputError
-from llmco2.kernels.slots import KINDS, SLOT_INDEX, KernelKind
 from llmco2.networks.coefficients import CoefficientNetwork
+from llmco2.operators.names import KINDS, SLOT_INDEX, KernelKind
 from llmco2.records.run import KernelMeasurement
 from llmco2.training.kernel_loss import kernel_loss, predicted_kernels
 from llmco2.training.models import PhysicsModel

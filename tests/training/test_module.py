@@ -18,7 +18,7 @@ from llmco2.data.module import EnergyDataModule
 from llmco2.data.options import SamplerOptions, SplitOptions
 from llmco2.data.tensors import LABELS
 from llmco2.errors import CheckpointError, InputError
-from llmco2.features.groups import GROUP_KINDS, N_GROUP_KINDS
+from llmco2.physics.groups import GROUP_KINDS, N_GROUP_KINDS
 from llmco2.training.loss import Priors
 from llmco2.training.metrics import error_summary, summaries
 from llmco2.training.models import PhysicsModel, hide_names

@@ -18,9 +18,9 @@ from textual.widgets import Input
 from llmco2.carbon.factors import CarbonFactors
 from llmco2.catalog.grids import GridZone
 from llmco2.errors import MeasurementError, RequestError, UnknownNameError
-from llmco2.measurement.session_file import SessionRecorder
-from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.meters.session_file import SessionRecorder
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
+from llmco2.measurement.simulation.rig import SimulatedGpu, SimulatedNvml
 from llmco2.records.footprint import Carbon, Factor, Footprint, Interval, PhaseEnergy
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.app import MonitorApp

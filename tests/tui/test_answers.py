@@ -7,7 +7,7 @@ from pathlib import Path
 
 from textual.widgets import ContentSwitcher
 
-from llmco2.measurement.run_log import RunLog
+from llmco2.measurement.campaigns.run_log import RunLog
 from llmco2.records.footprint import Footprint
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignFollower

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmco2.errors import InputError
-from llmco2.measurement.run_log import RunLog
+from llmco2.measurement.campaigns.run_log import RunLog
 from llmco2.records.run import MeasuredRun
 from llmco2_tui.campaign import CampaignFollower, CampaignView
 from llmco2_tui.widgets.campaign_panel import campaign_lines

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmco2.cli.main import main
-from llmco2.measurement.session_file import read_session
+from llmco2.measurement.meters.session_file import read_session
 from llmco2_tui.measured import DECODE, PREFILL, RecordedSamples, recorded_entries, samplings
 from llmco2_tui.sources import demo_session
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmco2.measurement.meter import Missing, Sample
+from llmco2.measurement.meters.meter import Missing, Sample
 from llmco2_tui.ledger import GpuLedger, Ledger
 
 

@@ -6,9 +6,9 @@ import asyncio
 import threading
 from pathlib import Path
 
-from llmco2.measurement.meter import EnergyMeter
-from llmco2.measurement.session_file import SessionRecorder, read_session
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.meters.meter import EnergyMeter
+from llmco2.measurement.meters.session_file import SessionRecorder, read_session
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
 from llmco2_tui.app import MonitorApp
 from llmco2_tui.measured import RunFeed
 from llmco2_tui.messages import Readings

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from llmco2.measurement.run_log import RunLog
-from llmco2.measurement.simulated import SimulatedGpu
+from llmco2.measurement.campaigns.run_log import RunLog
+from llmco2.measurement.simulation.rig import SimulatedGpu
 from llmco2_tui.campaign import CampaignFollower
 from llmco2_tui.glyphs import filter_for
 

@@ -52,7 +52,7 @@ class CampaignFollower:
         self.path = path
         self._total: int | None = None
         if plan is not None:
-            from llmco2.measurement.campaign_file import load_campaign  # noqa: PLC0415 - YAML, when asked
+            from llmco2.measurement.campaigns.campaign_file import load_campaign  # noqa: PLC0415 - YAML, when asked
 
             self._total = load_campaign(plan).n_runs
         self._begin()

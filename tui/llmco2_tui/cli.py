@@ -213,14 +213,14 @@ def _watched_gpu(args: argparse.Namespace) -> str:
 
         return GPU
     if args.replay is not None:
-        from llmco2.measurement.session_file import read_session  # noqa: PLC0415
+        from llmco2.measurement.meters.session_file import read_session  # noqa: PLC0415
         from llmco2_tui.sources import demo_session  # noqa: PLC0415
 
         devices = read_session(Path(args.replay) if args.replay else demo_session()).devices
         if devices:
             return devices[0].name
         raise InputError(explain("no GPU is named", got="a recording without any", remedy="add --gpu GPU"))
-    from llmco2.measurement.zeus_meter import open_meter  # noqa: PLC0415
+    from llmco2.measurement.meters.zeus_meter import open_meter  # noqa: PLC0415
 
     try:
         with open_meter(windows=False) as meter:
@@ -240,6 +240,6 @@ def _follower(args: argparse.Namespace) -> Any:
 def _recorder(args: argparse.Namespace) -> Any:
     if args.record is None:
         return None
-    from llmco2.measurement.session_file import SessionRecorder  # noqa: PLC0415
+    from llmco2.measurement.meters.session_file import SessionRecorder  # noqa: PLC0415
 
     return lambda source: SessionRecorder(args.record, source.meter)

@@ -12,8 +12,8 @@ from typing import Protocol
 from textual.message import Message
 
 from llmco2.errors import LLMCO2Error
-from llmco2.measurement.meter import Sample
-from llmco2.measurement.power_stream import NvmlSampler
+from llmco2.measurement.meters.meter import Sample
+from llmco2.measurement.meters.power_stream import NvmlSampler
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.measured import MEASURED_EVENT, REQUEST_EVENT, MeasuredPhase, entry_data, request_data
 from llmco2_tui.messages import Readings, RecordingFailed, WorkloadMeasured

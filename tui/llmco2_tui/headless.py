@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmco2.errors import InputError, LLMCO2Error, explain
-from llmco2.measurement.session_file import read_session
+from llmco2.measurement.meters.session_file import read_session
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignFollower
 from llmco2_tui.grid import GridAccount

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from llmco2.measurement.counter_tally import CounterTally
-from llmco2.measurement.meter import Sample
+from llmco2.measurement.meters.counter_tally import CounterTally
+from llmco2.measurement.meters.meter import Sample
 
 
 @dataclass(slots=True)

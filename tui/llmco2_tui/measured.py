@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Protocol
 
 from llmco2.errors import InputError, explain
-from llmco2.measurement.meter import Sample, WindowReading
-from llmco2.measurement.session_file import Session, SessionEvent
+from llmco2.measurement.meters.meter import Sample, WindowReading
+from llmco2.measurement.meters.session_file import Session, SessionEvent
 from llmco2.records.request import InferenceRequest
 from llmco2.records.run import MeasuredRun
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
-from llmco2.measurement.meter import Sample
+from llmco2.measurement.meters.meter import Sample
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignView
 from llmco2_tui.comparison import Answer

@@ -16,9 +16,9 @@ from typing import Final
 from llmco2.catalog.gpus import resolve_gpu
 from llmco2.catalog.models import resolve_model
 from llmco2.errors import MeasurementError
-from llmco2.measurement.configuration import RunConfiguration
-from llmco2.measurement.meter import Clock, EnergyMeter
-from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
+from llmco2.measurement.meters.meter import Clock, EnergyMeter
+from llmco2.measurement.simulation.rig import SimulatedGpu, SimulatedNvml
+from llmco2.measurement.workloads.configuration import RunConfiguration
 from llmco2.measurement.workloads.simulated_workload import SimulatedPhase, simulated_phases
 from llmco2_tui.measured import DECODE, PREFILL, MeasuredPhase, RunFeed
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmco2.measurement.meter import Device, Sample
+from llmco2.measurement.meters.meter import Device, Sample
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignView
 from llmco2_tui.comparison import Answer, Comparison, compare

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from llmco2.measurement.clock import MonotonicClock, PollingClock
-from llmco2.measurement.meter import EnergyMeter, Sample
+from llmco2.measurement.meters.clock import MonotonicClock, PollingClock
+from llmco2.measurement.meters.meter import EnergyMeter, Sample
 from llmco2.resources import datasets_dir
 from llmco2_tui.measured import RecordedFeed, RecordedSamples, RunFeed, WorkloadFeed
 
@@ -121,14 +121,14 @@ def demo_session() -> Path:
 
 def open_live() -> Source:
     """Open this machine's GPUs; ``MeasurementError`` says why there are none."""
-    from llmco2.measurement.zeus_meter import open_meter  # noqa: PLC0415 - a recording needs no driver
+    from llmco2.measurement.meters.zeus_meter import open_meter  # noqa: PLC0415 - a recording needs no driver
 
     return Source(kind=LIVE, meter=open_meter(windows=False), feed=RunFeed())
 
 
 def open_simulated(scene_name: str) -> Source:
     """Open a simulated machine, at work."""
-    from llmco2.measurement.zeus_meter import ZeusMeter  # noqa: PLC0415 - a recording needs no driver
+    from llmco2.measurement.meters.zeus_meter import ZeusMeter  # noqa: PLC0415 - a recording needs no driver
     from llmco2_tui.simulation import SCENES, SimulatedServing, start_rig  # noqa: PLC0415 - as above
 
     scene = SCENES[scene_name]
@@ -158,7 +158,7 @@ def open_simulated(scene_name: str) -> Source:
 
 def open_recording(path: Path, speed: float) -> Source:
     """Open a recording and start playing it; ``InputError`` for one that cannot be read."""
-    from llmco2.measurement.replay import ReplayMeter  # noqa: PLC0415 - only a replay needs it
+    from llmco2.measurement.meters.replay import ReplayMeter  # noqa: PLC0415 - only a replay needs it
 
     meter = ReplayMeter(path, speed=speed)
     return Source(

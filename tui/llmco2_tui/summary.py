@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
-from llmco2.measurement.meter import Sample
+from llmco2.measurement.meters.meter import Sample
 from llmco2.report.quantities import energy_text, mass_text, watt_hours_text
 from llmco2.units import kwh_from_joules
 from llmco2_tui.comparison import Comparison, Quantity

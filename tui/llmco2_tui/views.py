@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from llmco2.measurement.meter import Device
+from llmco2.measurement.meters.meter import Device
 from llmco2_tui.history import History
 from llmco2_tui.ledger import GpuLedger, Totals
 

@@ -2,7 +2,7 @@
 
 ::
 
-    from llmco2.measurement.zeus_meter import open_meter
+    from llmco2.measurement.meters.zeus_meter import open_meter
     from llmco2_tui.watching import watch
 
     def work(meter, feed):
@@ -23,8 +23,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llmco2.measurement.clock import MonotonicClock, PollingClock
-from llmco2.measurement.meter import EnergyMeter
+from llmco2.measurement.meters.clock import MonotonicClock, PollingClock
+from llmco2.measurement.meters.meter import EnergyMeter
 from llmco2_tui.app import MonitorApp
 from llmco2_tui.measured import RunFeed
 from llmco2_tui.options import Options

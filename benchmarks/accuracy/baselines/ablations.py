@@ -29,8 +29,8 @@ from benchmarks.accuracy.paper_module import PaperModule
 from benchmarks.accuracy.paper_network import SIZE_FEATURES, PaperNetwork
 from benchmarks.release.heldout import FORMULA_STEPS, GRAPH_STEPS, Fold
 from llmco2.data.module import EnergyDataModule
-from llmco2.kernels.slots import KINDS
 from llmco2.networks.coefficients import CoefficientNetwork
+from llmco2.operators.names import KINDS
 from llmco2.training.models import PhysicsModel
 from llmco2.training.module import EnergyModule
 from llmco2.training.options import NetworkOptions, OptimizerOptions, UnknownShare

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.tensors import LABELS, N_LABELS, energy_known, take_basis
-from llmco2.features.deployment import DeploymentColumns, deployment_columns
-from llmco2.features.readout import PhaseBasis
+from llmco2.deployment.columns import DeploymentColumns, deployment_columns
+from llmco2.physics.readout import PhaseBasis
 
 Column = NDArray[np.float64]  # (n_rows,)
 Table = NDArray[np.float64]  # (n_rows, N_LABELS), joules and seconds in the order of LABELS

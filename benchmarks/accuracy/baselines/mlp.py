@@ -36,9 +36,9 @@ from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.tensors import IS_ENERGY
-from llmco2.features.deployment import deployment_columns
-from llmco2.features.descriptors import deployment_features, phase_graphs
-from llmco2.kernels.slots import PHASES
+from llmco2.deployment.columns import deployment_columns
+from llmco2.operators.names import PHASES
+from llmco2.physics.descriptors import deployment_features, phase_graphs
 
 RAW: Final = "graph-free MLP"
 RESIDUAL: Final = "graph-free MLP on nine constants"

@@ -42,7 +42,7 @@ from benchmarks.accuracy.method import SMALLEST_PREDICTION, Contender, LabelErro
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.tensors import LABELS
-from llmco2.features.readout import PhaseBasis
+from llmco2.physics.readout import PhaseBasis
 from llmco2.training.loss import LABEL_WEIGHTS
 
 NAME: Final = "nine constants"

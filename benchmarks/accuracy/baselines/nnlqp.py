@@ -41,11 +41,11 @@ from benchmarks.release.heldout import Fold
 from llmco2.catalog.params import parameter_count
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.tensors import numbers
-from llmco2.features.deployment import deployment_columns
-from llmco2.features.descriptors import NODE_FEATURES, phase_graphs
-from llmco2.kernels.graph import mean_adjacency
-from llmco2.kernels.roofline import peak_flops_per_s
-from llmco2.kernels.slots import KINDS, PHASES, SLOT_KINDS
+from llmco2.deployment.columns import deployment_columns
+from llmco2.operators.graph import mean_adjacency
+from llmco2.operators.names import KINDS, PHASES, SLOT_KINDS
+from llmco2.operators.roofline import peak_flops_per_s
+from llmco2.physics.descriptors import NODE_FEATURES, phase_graphs
 
 NAME: Final = "NNLQP"
 HIDDEN: Final = 48

@@ -32,7 +32,7 @@ from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.tensors import IS_ENERGY
-from llmco2.features.readout import PhaseBasis
+from llmco2.physics.readout import PhaseBasis
 
 UNFITTED = "TDP × roofline time"
 FITTED = "TDP × roofline time (fitted)"

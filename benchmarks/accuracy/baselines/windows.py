@@ -19,7 +19,7 @@ from benchmarks.accuracy.baselines.label_table import Column, Table, measured_la
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.splits import DEPLOYMENT, grouped_split
 from llmco2.data.tensors import IS_ENERGY, LABELS, N_LABELS
-from llmco2.features.readout import PhaseBasis
+from llmco2.physics.readout import PhaseBasis
 
 # Which phases (prefill, decode) the window of each energy holds.
 PHASES_OF_LABEL: Final = {

@@ -1,6 +1,6 @@
 """Campaigns of kernels: latency and energy of one launch, shape after shape.
 
-Invariant: as :mod:`llmco2.measurement.runner` says: one durable row a shape, measured or failed.
+Invariant: as :mod:`llmco2.measurement.campaigns.runner` says: one durable row a shape, measured or failed.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from llmco2.errors import DoesNotFitError, explain
+from llmco2.measurement.campaigns.progress import CampaignListener, SilentListener
+from llmco2.measurement.campaigns.row import Machine
+from llmco2.measurement.campaigns.run_log import KernelLog
+from llmco2.measurement.campaigns.runner import CampaignRunner, MachineTools, Summary
 from llmco2.measurement.kernels.campaign_file import KernelCampaign
 from llmco2.measurement.kernels.kernel import Kernel
 from llmco2.measurement.kernels.measure import measure_kernel
 from llmco2.measurement.kernels.row import failed_kernel, finished_kernel
 from llmco2.measurement.kernels.shapes import KernelShape
 from llmco2.measurement.kernels.work import work_of
-from llmco2.measurement.meter import EnergyMeter
-from llmco2.measurement.progress import CampaignListener, SilentListener
-from llmco2.measurement.row import Machine
-from llmco2.measurement.run_log import KernelLog
-from llmco2.measurement.runner import CampaignRunner, MachineTools, Summary
+from llmco2.measurement.meters.meter import EnergyMeter
 from llmco2.records.run import KernelMeasurement
 
 _IDLE_ATTEMPTS: Final = 3  # a GPU that is never at rest costs three seconds each

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmco2.errors import InputError, explain
+from llmco2.measurement.campaigns.plan import MeasurePlan
+from llmco2.measurement.campaigns.strict_yaml import axis, known_keys, mapping, number, read_yaml, text
 from llmco2.measurement.kernels.shapes import KernelShape, shape_from
-from llmco2.measurement.plan import MeasurePlan
-from llmco2.measurement.strict_yaml import axis, known_keys, mapping, number, read_yaml, text
 
 MAX_SHAPES: Final = 100_000
 TOGETHER: Final = "together"

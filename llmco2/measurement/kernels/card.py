@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from llmco2.measurement.data_card import (
+from llmco2.measurement.campaigns.data_card import (
     CONTACT,
     FLAWS,
     WHERE,

@@ -1,6 +1,6 @@
 """From a kernel and a meter to the label of one launch.
 
-Invariant: windows, warm-up and choice of energy are those of phases (:mod:`llmco2.measurement.phases`); what
+Invariant: windows, warm-up and choice of energy are those of phases (:mod:`llmco2.measurement.campaigns.phases`); what
 is repeated inside a window is a cycle of launches, and what leaves here is per launch.
 """
 
@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from llmco2.measurement.kernels.kernel import Kernel
-from llmco2.measurement.label_flags import label_flags
-from llmco2.measurement.meter import EnergyMeter, WindowReading
-from llmco2.measurement.phases import (
+from llmco2.measurement.campaigns.label_flags import label_flags
+from llmco2.measurement.campaigns.phases import (
     UNSETTLED,
     Block,
     Report,
@@ -22,8 +20,10 @@ from llmco2.measurement.phases import (
     next_repeats,
     warm_up,
 )
-from llmco2.measurement.plan import MeasurePlan, repeats_to_span
-from llmco2.measurement.row import mean_per_run
+from llmco2.measurement.campaigns.plan import MeasurePlan, repeats_to_span
+from llmco2.measurement.campaigns.row import mean_per_run
+from llmco2.measurement.kernels.kernel import Kernel
+from llmco2.measurement.meters.meter import EnergyMeter, WindowReading
 from llmco2.measurement.workloads.workload import RequestTiming
 
 WINDOW: Final = "kernel"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmco2.measurement.campaigns.row import Machine, company_flags, gpu_state, provenance
 from llmco2.measurement.kernels.kernel import KernelFacts
 from llmco2.measurement.kernels.measure import KernelLabel
 from llmco2.measurement.kernels.shapes import (
@@ -18,7 +19,6 @@ from llmco2.measurement.kernels.shapes import (
     KernelShape,
 )
 from llmco2.measurement.kernels.work import work_of
-from llmco2.measurement.row import Machine, company_flags, gpu_state, provenance
 from llmco2.records.run import KernelMeasurement
 
 

@@ -18,7 +18,7 @@ from llmco2.measurement.kernels.kernel import LAUNCHED_EAGERLY, WARM_CACHE, Kern
 from llmco2.measurement.kernels.recipes import OperandMaker, Operands, recipe_of
 from llmco2.measurement.kernels.shapes import KernelShape
 from llmco2.measurement.kernels.work import work_of
-from llmco2.measurement.torch_errors import translated
+from llmco2.measurement.workloads.torch_errors import translated
 from llmco2.measurement.workloads.workload import WorkloadError
 
 ROTATION: Final = 3.0  # times the cache that operands are rotated through

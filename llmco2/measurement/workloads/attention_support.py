@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from llmco2.measurement.configuration import SERVER, RunConfiguration
+from llmco2.measurement.workloads.configuration import SERVER, RunConfiguration
 from llmco2.measurement.workloads.model_loading import has_attention, load_config, require_transformers
 
 _STATED: Final = {  # attention: what a class says of it, in releases old and new

@@ -11,7 +11,7 @@ import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
-from llmco2.measurement.configuration import RunConfiguration
+from llmco2.measurement.workloads.configuration import RunConfiguration
 from llmco2.measurement.workloads.model_loading import FoundConfig, load_config, load_model
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.models import resolve_model
 from llmco2.errors import InputError, explain
-from llmco2.measurement.configuration import RunConfiguration
 from llmco2.measurement.scratch import scratch_folder
 from llmco2.measurement.workloads.catalog_config import check_size, config_from_catalog
+from llmco2.measurement.workloads.configuration import RunConfiguration
 from llmco2.measurement.workloads.workload import WorkloadError
 
 if TYPE_CHECKING:

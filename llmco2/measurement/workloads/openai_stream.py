@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from llmco2.errors import explain
-from llmco2.measurement.meter import Clock
+from llmco2.measurement.meters.meter import Clock
 from llmco2.measurement.workloads.workload import WorkloadError
 
 MAX_LINE_BYTES: Final = 1 << 20

@@ -12,9 +12,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from llmco2.errors import explain
-from llmco2.measurement.clock import MonotonicClock
-from llmco2.measurement.configuration import RunConfiguration
-from llmco2.measurement.meter import Clock
+from llmco2.measurement.meters.clock import MonotonicClock
+from llmco2.measurement.meters.meter import Clock
+from llmco2.measurement.workloads.configuration import RunConfiguration
 from llmco2.measurement.workloads.transformers_workload import TransformersWorkload
 from llmco2.measurement.workloads.workload import RequestTiming, WorkloadError, WorkloadFacts
 

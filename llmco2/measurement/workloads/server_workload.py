@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from llmco2.errors import explain
-from llmco2.measurement.configuration import RunConfiguration
-from llmco2.measurement.meter import Clock
+from llmco2.measurement.meters.meter import Clock
+from llmco2.measurement.workloads.configuration import RunConfiguration
 from llmco2.measurement.workloads.openai_stream import (
     Completion,
     ServerLimits,

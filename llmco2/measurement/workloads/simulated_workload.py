@@ -12,8 +12,8 @@ from typing import Final, Protocol
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.gpu import Gpu
 from llmco2.catalog.params import active_parameter_count, parameter_count
-from llmco2.measurement.configuration import RunConfiguration
-from llmco2.measurement.meter import Clock
+from llmco2.measurement.meters.meter import Clock
+from llmco2.measurement.workloads.configuration import RunConfiguration
 from llmco2.measurement.workloads.workload import RequestTiming, WorkloadError, WorkloadFacts
 
 _BYTES: Final = {"fp32": 4.0, "int8": 1.0, "nf4": 0.5}  # per weight; the rest take two

@@ -12,12 +12,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from llmco2.errors import explain
-from llmco2.measurement.configuration import RunConfiguration
-from llmco2.measurement.meter import Clock
-from llmco2.measurement.torch_errors import translated
+from llmco2.measurement.meters.meter import Clock
+from llmco2.measurement.workloads.configuration import RunConfiguration
 from llmco2.measurement.workloads.kept_model import KeptModel, free_memory
 from llmco2.measurement.workloads.model_loading import require_transformers
 from llmco2.measurement.workloads.reference_kernels import missing_kernels, reference_note
+from llmco2.measurement.workloads.torch_errors import translated
 from llmco2.measurement.workloads.workload import RequestTiming, WorkloadError, WorkloadFacts
 from llmco2.records.run import REFERENCE_KERNELS
 

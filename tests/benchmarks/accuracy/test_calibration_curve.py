@@ -28,10 +28,10 @@ from benchmarks.accuracy.calibration_curve import (
 )
 from benchmarks.accuracy.calibration_figure import draw_calibration
 from benchmarks.accuracy.mean_interval import mean_interval, student_975
+from llmco2.calibration.runs import calibration_runs
 from llmco2.data.module import EnergyDataModule
 from llmco2.data.options import SplitOptions
 from llmco2.data.tables import run_rows
-from llmco2.predictor.calibration_runs import calibration_runs
 from llmco2.predictor.checkpoint import load_checkpoint
 
 

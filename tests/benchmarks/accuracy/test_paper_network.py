@@ -8,7 +8,7 @@ import torch
 from benchmarks.accuracy.paper_network import N_GLOBAL_FEATURES, N_NODE_FEATURES, PaperNetwork, paper_inputs
 from llmco2.data.simulate import simulate_runs
 from llmco2.data.tensors import run_tensors
-from llmco2.kernels.slots import KINDS
+from llmco2.operators.names import KINDS
 
 torch.set_num_threads(1)
 

@@ -39,7 +39,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_results_depend_on_code_that_fits_and_not_on_code_that_shows() -> None:
     reached = reachable_modules(OURS.judge.__module__)
-    assert {"llmco2.training.loss", "llmco2.features.readout", "llmco2.data.splits"} <= reached
+    assert {"llmco2.training.loss", "llmco2.physics.readout", "llmco2.data.splits"} <= reached
     assert not {name for name in reached if name.startswith(("llmco2.cli", "benchmarks.accuracy.tables"))}
     assert contender_fingerprint(OURS) != contender_fingerprint(NINE_CONSTANTS)
     assert contender_fingerprint(OURS) == contender_fingerprint(OURS)

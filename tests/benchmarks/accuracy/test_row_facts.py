@@ -7,8 +7,8 @@ from dataclasses import fields
 import torch
 
 from benchmarks.accuracy.row_facts import decode_regimes
-from llmco2.features.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseBasis
-from llmco2.kernels.slots import N_SLOTS
+from llmco2.operators.names import N_SLOTS
+from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseBasis
 
 
 def test_each_resource_can_be_the_largest() -> None:

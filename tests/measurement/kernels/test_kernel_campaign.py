@@ -14,16 +14,16 @@ import pytest
 from llmco2.catalog.gpus import resolve_gpu
 from llmco2.cli.main import main
 from llmco2.errors import FileFormatError, InputError
-from llmco2.measurement.data_card import card_path
+from llmco2.measurement.campaigns.data_card import card_path
+from llmco2.measurement.campaigns.run_log import KERNELS, KernelLog, RunLog, read_rows
 from llmco2.measurement.kernels.campaign import KernelTools, check_memory, run_kernel_campaign
 from llmco2.measurement.kernels.campaign_file import kernel_campaign_from, load_kernel_campaign
 from llmco2.measurement.kernels.kernel import KernelFacts
 from llmco2.measurement.kernels.shapes import KernelShape
 from llmco2.measurement.kernels.simulated_kernel import SimulatedKernel, simulated_launch
-from llmco2.measurement.run_log import KERNELS, KernelLog, RunLog, read_rows
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
 from llmco2.measurement.workloads.simulated_workload import SimulatedPhase
 from llmco2.measurement.workloads.workload import WorkloadError
-from llmco2.measurement.zeus_meter import ZeusMeter
 from llmco2.records.run import MeasuredRun
 
 GPU = "H100-SXM5-80GB"

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from llmco2.measurement.campaigns.plan import MeasurePlan
 from llmco2.measurement.kernels.kernel import LAUNCHED_EAGERLY, WARM_CACHE
 from llmco2.measurement.kernels.measure import measure_kernel
 from llmco2.measurement.kernels.recipes import OperandMaker, recipe_of
 from llmco2.measurement.kernels.shapes import FIELDS_OF_KIND, KernelShape
 from llmco2.measurement.kernels.torch_kernel import ROTATION, TorchKernel
 from llmco2.measurement.kernels.work import work_of
-from llmco2.measurement.plan import MeasurePlan
-from llmco2.measurement.simulated import SimulatedGpu
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
+from llmco2.measurement.simulation.rig import SimulatedGpu
 from llmco2.measurement.workloads.workload import WorkloadError
-from llmco2.measurement.zeus_meter import ZeusMeter
 
 CPU = torch.device("cpu")
 HEADS = {"batch_size": 2, "context_tokens": 5, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmco2.measurement.counter import CounterTrack, Tick, TickSpan, period_from_ticks
+from llmco2.measurement.meters.counter import CounterTrack, Tick, TickSpan, period_from_ticks
 
 
 def tick(t_s: float, energy_j: float = 0.0) -> Tick:

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmco2.measurement.counter_tally import LARGEST_LIMIT_W, CounterTally, is_possible_step, largest_step_j
+from llmco2.measurement.meters.counter_tally import (
+    LARGEST_LIMIT_W,
+    CounterTally,
+    is_possible_step,
+    largest_step_j,
+)
 
 LIMIT_W = 700.0
 

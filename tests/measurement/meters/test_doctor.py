@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from llmco2.errors import InputError
-from llmco2.measurement import doctor
-from llmco2.measurement.finding import FAIL, OK, WARN
-from llmco2.measurement.simulated import SimulatedGpu
+from llmco2.measurement.doctor import diagnosis, host_findings
+from llmco2.measurement.doctor.finding import FAIL, OK, WARN
+from llmco2.measurement.simulation.rig import SimulatedGpu
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def bare_root(tmp_path: Path) -> Path:
 def check(bare_root):
     def run(rig, environ=None):
         environ = os.environ if environ is None else environ
-        found = doctor.run_checks(environ=environ, root=bare_root, import_torch=False, clock=rig.clock)
+        found = diagnosis.run_checks(environ=environ, root=bare_root, import_torch=False, clock=rig.clock)
         return {finding.name: finding for finding in found}
 
     return run
@@ -40,7 +40,7 @@ def test_a_good_machine_is_ready_and_a_simulated_one_says_so(make_rig, check):
     for name in ("counter", "power", "persistence", "mig", "processes"):
         assert found[f"gpu 0 {name}"].status == OK, found[f"gpu 0 {name}"]
     assert found["gpu 0 power"].found == "70 W of 700 W now"
-    assert doctor.verdict(found.values()).text == "ready to measure, with warnings"
+    assert diagnosis.verdict(found.values()).text == "ready to measure, with warnings"
 
 
 BLIND = SimulatedGpu(has_instant_power=False, has_counter=False)
@@ -139,7 +139,7 @@ def test_a_driver_that_does_not_start_says_why(make_rig, check, code, says, fix)
     assert found["driver"].status == FAIL
     assert says in found["driver"].found
     assert fix in found["driver"].fix
-    assert doctor.verdict(found.values()).text == "not ready to measure"
+    assert diagnosis.verdict(found.values()).text == "not ready to measure"
 
 
 def test_containers_are_seen_by_their_marks(make_rig, check, bare_root):
@@ -184,7 +184,7 @@ def test_torch_and_its_cuda(monkeypatch, torch, status, says):
         __version__="9.9", __spec__=object(), cuda=cuda, version=SimpleNamespace(cuda=torch)
     )
     monkeypatch.setitem(sys.modules, "torch", fake)
-    finding = doctor.doctor_host.check_torch()
+    finding = host_findings.check_torch()
     assert finding.status == status
     assert says in finding.found
 
@@ -199,11 +199,11 @@ def test_every_finding_that_is_not_ok_has_a_fix(make_rig, check):
 
 def test_the_report_is_text_or_json_and_its_code_says_whether_one_may_measure(make_rig, capsys):
     make_rig(virtual_time=False)
-    assert doctor.main(["--no-torch"]) == 0
+    assert diagnosis.main(["--no-torch"]) == 0
     text = capsys.readouterr().out
     assert "ok    gpu 0 mig" in text
     assert text.splitlines()[-1].startswith("ready to measure, with warnings (0 failures, ")
-    assert doctor.main(["--json", "--no-torch"]) == 0
+    assert diagnosis.main(["--json", "--no-torch"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["verdict"]["n_failures"] == 0
     assert {"name", "status", "found", "fix", "gpu_index"} == set(report["findings"][0])
@@ -212,7 +212,7 @@ def test_the_report_is_text_or_json_and_its_code_says_whether_one_may_measure(ma
 def test_a_failure_leaves_with_code_1_and_a_wrong_option_is_refused(make_rig, capsys):
     rig = make_rig()
     rig.fail_to_start(9)
-    assert doctor.main(["--no-torch"]) == 1
+    assert diagnosis.main(["--no-torch"]) == 1
     assert "FAIL  driver" in capsys.readouterr().out
     with pytest.raises(InputError, match="unknown option of doctor: got --yes"):
-        doctor.main(["--yes"])
+        diagnosis.main(["--yes"])

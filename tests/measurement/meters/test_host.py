@@ -3,9 +3,9 @@ import os
 
 import pytest
 
-from llmco2.measurement import host
-from llmco2.measurement.host import find_host_energy
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.meters import host
+from llmco2.measurement.meters.host import find_host_energy
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
 
 
 def make_rapl(folder, zones):

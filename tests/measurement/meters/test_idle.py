@@ -3,9 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmco2.measurement.idle import cuda_context, cuda_initialised, measure_idle
-from llmco2.measurement.simulated import SimulatedGpu
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.meters.idle import cuda_context, cuda_initialised, measure_idle
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
+from llmco2.measurement.simulation.rig import SimulatedGpu
 
 
 def no_context() -> bool:

@@ -1,6 +1,6 @@
 import pytest
 
-from llmco2.measurement.meter import (
+from llmco2.measurement.meters.meter import (
     COUNTER_SLOPE,
     COUNTER_WINDOW,
     INTEGRATED_POWER,

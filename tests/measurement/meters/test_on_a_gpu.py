@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llmco2.measurement.idle import measure_idle
-from llmco2.measurement.meter import COUNTER_SLOPE, WindowReading
-from llmco2.measurement.simulated_library import forget_zeus_devices
-from llmco2.measurement.zeus_meter import ZeusMeter, open_meter
+from llmco2.measurement.meters.idle import measure_idle
+from llmco2.measurement.meters.meter import COUNTER_SLOPE, WindowReading
+from llmco2.measurement.meters.zeus_devices import forget_zeus_devices
+from llmco2.measurement.meters.zeus_meter import ZeusMeter, open_meter
 
 # What a release of torch or CUDA warns of is nothing that is checked here.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]

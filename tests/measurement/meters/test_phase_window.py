@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmco2.measurement.counter import Tick
-from llmco2.measurement.meter import COUNTER_SLOPE, COUNTER_WINDOW, INTEGRATED_POWER, Sample
-from llmco2.measurement.phase_window import (
+from llmco2.measurement.meters.counter import Tick
+from llmco2.measurement.meters.meter import COUNTER_SLOPE, COUNTER_WINDOW, INTEGRATED_POWER, Sample
+from llmco2.measurement.meters.phase_window import (
     GpuWindow,
     PowerIntegral,
     StateTally,

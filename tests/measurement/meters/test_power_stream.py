@@ -3,9 +3,9 @@ import threading
 import pytest
 
 from llmco2.errors import InputError, MeasurementError
-from llmco2.measurement.power_stream import NvmlSampler, wait_for_first
-from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.meters.power_stream import NvmlSampler, wait_for_first
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
+from llmco2.measurement.simulation.rig import SimulatedGpu, SimulatedNvml
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from llmco2.errors import FileFormatError, InputError, MeasurementError
-from llmco2.measurement.meter import COUNTER_WINDOW, EnergyMeter
-from llmco2.measurement.replay import ReplayMeter
-from llmco2.measurement.session_file import SessionEvent, SessionRecorder, read_session
-from llmco2.measurement.simulated import SimulatedGpu
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.meters.meter import COUNTER_WINDOW, EnergyMeter
+from llmco2.measurement.meters.replay import ReplayMeter
+from llmco2.measurement.meters.session_file import SessionEvent, SessionRecorder, read_session
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
+from llmco2.measurement.simulation.rig import SimulatedGpu
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ import pynvml
 import pytest
 
 from llmco2.errors import InputError, MeasurementError
-from llmco2.measurement import simulated_library
-from llmco2.measurement.simulated import CONTROL_VARIABLE, SimulatedGpu, SimulatedNvml
-from llmco2.measurement.simulated_library import build_library, in_place_of_nvml
-from llmco2.measurement.simulated_python import PythonNvml
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
+from llmco2.measurement.simulation import library
+from llmco2.measurement.simulation.library import build_library, in_place_of_nvml
+from llmco2.measurement.simulation.python_library import PythonNvml
+from llmco2.measurement.simulation.rig import CONTROL_VARIABLE, SimulatedGpu, SimulatedNvml
 
 needs_compiler = pytest.mark.skipif(
-    simulated_library.find_compiler() is None, reason="needs a C compiler (cc, gcc or clang)"
+    library.find_compiler() is None, reason="needs a C compiler (cc, gcc or clang)"
 )
 
 
@@ -280,15 +280,15 @@ def test_a_cache_that_cannot_be_written_is_one_line(monkeypatch, tmp_path):
 @needs_compiler
 def test_a_built_library_is_used_again():
     first = build_library()
-    stamp = (first / simulated_library.LIBRARY_NAME).stat().st_mtime_ns
+    stamp = (first / library.LIBRARY_NAME).stat().st_mtime_ns
     assert build_library() == first
-    assert (first / simulated_library.LIBRARY_NAME).stat().st_mtime_ns == stamp
+    assert (first / library.LIBRARY_NAME).stat().st_mtime_ns == stamp
 
 
 @needs_compiler
 def test_the_library_is_no_gpu_without_a_control_file(monkeypatch):
     monkeypatch.delenv(CONTROL_VARIABLE, raising=False)
-    with in_place_of_nvml(ctypes.CDLL(str(build_library() / simulated_library.LIBRARY_NAME))):
+    with in_place_of_nvml(ctypes.CDLL(str(build_library() / library.LIBRARY_NAME))):
         with pytest.raises(pynvml.NVMLError) as caught:
             pynvml.nvmlInit()
         assert caught.value.value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from llmco2.errors import MeasurementError
-from llmco2.measurement.visible import is_ours, shown_as_indices, strangers, visible_indices
+from llmco2.measurement.meters.visible import is_ours, shown_as_indices, strangers, visible_indices
 
 UUIDS = ("GPU-aaaa0000-1", "GPU-aabb0000-2", "GPU-cccc0000-3")
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from llmco2.errors import MeasurementError
-from llmco2.measurement.meter import (
+from llmco2.measurement.meters.meter import (
     COUNTER_DISAGREES,
     COUNTER_SLOPE,
     GPU_LOST,
@@ -14,9 +14,9 @@ from llmco2.measurement.meter import (
     SHARED_GPU,
     THROTTLED,
 )
-from llmco2.measurement.nvml import ReadFailedError
-from llmco2.measurement.simulated import SimulatedGpu
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.meters.nvml import ReadFailedError
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
+from llmco2.measurement.simulation.rig import SimulatedGpu
 from tests.measurement.conftest import measure
 
 

@@ -8,15 +8,15 @@ import time
 import pytest
 
 from llmco2.errors import InputError, MeasurementError
-from llmco2.measurement.meter import (
+from llmco2.measurement.meters.meter import (
     COUNTER_SLOPE,
     INTEGRATED_POWER,
     SHORT_WINDOW,
     EnergyMeter,
 )
-from llmco2.measurement.simulated import SimulatedGpu, SimulatedNvml
-from llmco2.measurement.simulated_library import find_compiler
-from llmco2.measurement.zeus_meter import ZeusMeter, open_meter
+from llmco2.measurement.meters.zeus_meter import ZeusMeter, open_meter
+from llmco2.measurement.simulation.library import find_compiler
+from llmco2.measurement.simulation.rig import SimulatedGpu, SimulatedNvml
 from tests.measurement.conftest import measure
 
 
@@ -169,8 +169,8 @@ def test_watching_a_window_takes_few_looks_at_the_counter(make_rig, monkeypatch)
 
 WATCH = """
 import sys
-from llmco2.measurement.simulated_library import find_compiler
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.simulation.library import find_compiler
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
 with ZeusMeter(windows=False) as meter:
     assert meter.sample()[0].power_w == 70.0
 heavy = {"zeus", "torch", "pandas", "numpy", "sklearn"} & set(sys.modules)

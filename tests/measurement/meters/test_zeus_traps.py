@@ -10,9 +10,9 @@ import warnings
 import pytest
 
 from llmco2.errors import MeasurementError
-from llmco2.measurement.simulated import SimulatedGpu
-from llmco2.measurement.simulated_library import forget_zeus_devices
-from llmco2.measurement.zeus_meter import ZeusMeter
+from llmco2.measurement.meters.zeus_devices import forget_zeus_devices
+from llmco2.measurement.meters.zeus_meter import ZeusMeter
+from llmco2.measurement.simulation.rig import SimulatedGpu
 
 
 @pytest.fixture

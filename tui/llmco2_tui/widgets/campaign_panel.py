@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmco2.measurement.progress import outcome_text
+from llmco2.measurement.campaigns.progress import outcome_text
 from llmco2.records.run import MeasuredRun
 from llmco2_tui.campaign import CampaignView
 from llmco2_tui.widgets.bars import gauge

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule
-from llmco2.features.readout import PhaseBasis
+from llmco2.physics.readout import PhaseBasis
 
 torch.set_num_threads(1)
 

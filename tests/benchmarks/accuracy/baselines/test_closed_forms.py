@@ -15,7 +15,7 @@ from benchmarks.accuracy.baselines.nine_constants import Constants
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule
 from llmco2.data.tensors import LABELS
-from llmco2.features.readout import PhaseBasis
+from llmco2.physics.readout import PhaseBasis
 
 WithLabels = Callable[[EnergyDataModule, NDArray[np.float64]], EnergyDataModule]
 ROUND_CONSTANTS = Constants(
