@@ -145,7 +145,7 @@ async def day() -> tuple[float, float, float]:
     ]  # fmt: skip
     async with app.run_test(size=SIZE[::-1]) as pilot:
         await pilot.pause()
-        app.sitting.begin(devices)
+        app.monitor_state.begin(devices)
         tracemalloc.start()
         start_s, hour = time.monotonic(), 0.0
         for second in range(DAY_S):

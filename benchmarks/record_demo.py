@@ -12,8 +12,8 @@ from typing import Final
 
 from llmco2.measurement.meters.session_file import SessionRecorder
 from llmco2.measurement.meters.zeus_meter import ZeusMeter
-from llmco2_tui.fetcher import Fetcher
 from llmco2_tui.measured import RunFeed
+from llmco2_tui.sampling_thread import SamplingThread
 from llmco2_tui.simulation import SCENES, SimulatedServing, serving, start_rig
 from llmco2_tui.sources import SIMULATED, Source, demo_session
 
@@ -30,7 +30,7 @@ def main() -> None:
         feed = RunFeed()
         source = Source(kind=SIMULATED, meter=meter, feed=feed, poll_clock=rig.clock)
         recorder = SessionRecorder(path, meter, overwrite=True)
-        fetcher = Fetcher(source, 1, lambda _: None, rate_hz=1.0, recorder=recorder)
+        sampling = SamplingThread(source, 1, lambda _: None, rate_hz=1.0, recorder=recorder)
         for batch_size in BATCH_SIZES:
             configuration = replace(serving(), batch_size=batch_size)
             work = SimulatedServing(rig, meter, feed, clock=rig.clock, configuration=configuration)
@@ -39,7 +39,7 @@ def main() -> None:
             while rig.clock.now_s() < end_s:
                 work.round(rig.clock.sleep)
             rig.clock.sleep(1.1)  # so that the last joules are recorded with the request they belong to
-        fetcher.stop()
+        sampling.stop()
     print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
 
 

@@ -24,10 +24,10 @@ from llmco2.measurement.simulation.rig import SimulatedGpu, SimulatedNvml
 from llmco2.records.footprint import Carbon, Factor, Footprint, Interval, PhaseEnergy
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.app import MonitorApp
-from llmco2_tui.fetcher import Fetcher
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.measured import DECODE, PREFILL, MeasuredPhase, RunFeed
 from llmco2_tui.options import Options
+from llmco2_tui.sampling_thread import SamplingThread
 from llmco2_tui.sources import SIMULATED, Source
 from llmco2_tui.views import Names
 from llmco2_tui.widgets.lines import Lines
@@ -271,11 +271,13 @@ def recording(tmp_path: Path, desk: Desk) -> Path:
     """A recording of 20 seconds of work on one GPU."""
     path = tmp_path / "sitting.jsonl"
     source = desk.open()
-    fetcher = Fetcher(source, 1, lambda _: None, rate_hz=1.0, recorder=SessionRecorder(path, source.meter))
+    sampling = SamplingThread(
+        source, 1, lambda _: None, rate_hz=1.0, recorder=SessionRecorder(path, source.meter)
+    )
     for second in range(20):
         desk.work(second)
         desk.rig.clock.sleep(1.0)
-    fetcher.stop()
+    sampling.stop()
     return path
 
 

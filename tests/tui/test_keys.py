@@ -99,7 +99,7 @@ async def test_a_screen_that_is_too_small_says_so_and_loses_nothing(desk: Desk) 
         await pilot.resize_terminal(80, 24)
         await desk.pass_s(pilot, 1)
         assert "/700" in text(app, "GpuTable")
-        assert abs((app.sitting.ledger.totals().energy_j or 0.0) - 600.0) <= 2.1
+        assert abs((app.monitor_state.ledger.totals().energy_j or 0.0) - 600.0) <= 2.1
 
 
 async def test_help_and_palette_open_over_running_readings(desk: Desk) -> None:
@@ -113,7 +113,7 @@ async def test_help_and_palette_open_over_running_readings(desk: Desk) -> None:
         await pilot.press("ctrl+p")
         await desk.pass_s(pilot, 2)
         await pilot.press("escape")
-        assert app.sitting.ledger.totals().elapsed_s == 5.0
+        assert app.monitor_state.ledger.totals().elapsed_s == 5.0
 
 
 async def test_ascii_reaches_every_character_of_the_screen(desk: Desk) -> None:

@@ -33,7 +33,7 @@ async def test_power_energy_and_grams_are_those_of_the_simulation(desk: Desk) ->
     async with app.run_test(size=SIZE) as pilot:
         await desk.pass_s(pilot, 10)
         assert "350/700" in text(app, "GpuTable")
-        totals = app.sitting.ledger.totals()
+        totals = app.monitor_state.ledger.totals()
         truth_j = desk.rig.true_energy_j(0, 0.0, 10.0)
         assert totals.energy_j is not None
         assert abs(totals.energy_j - truth_j) <= 0.02 * 350.0 + 0.01  # one tick of the counter
@@ -50,7 +50,7 @@ async def test_a_burst_that_is_dropped_costs_no_joule(desk: Desk) -> None:
         desk.rig.clock.sleep(50.0)  # fifty messages wait; each replaces the one before
         await pilot.pause()
         await desk.pass_s(pilot, 1)
-        totals = app.sitting.ledger.totals()
+        totals = app.monitor_state.ledger.totals()
         assert totals.energy_j is not None
         assert abs(totals.energy_j - desk.rig.true_energy_j(0, 0.0, desk.rig.clock.now_s())) <= 10.1
 
@@ -70,11 +70,11 @@ async def test_a_lost_gpu_is_grey_with_its_reason_and_comes_back(make_desk: Make
         await desk.pass_s(pilot, 3)
         assert "LOST GPU 1" in text(app, "Banner")
         assert "fallen off the bus" in text(app, "GpuTable")
-        before_j = app.sitting.ledger.gpus[1].energy_j
+        before_j = app.monitor_state.ledger.gpus[1].energy_j
         desk.rig.find(1)
         await desk.pass_s(pilot, 3)
         assert "LOST" not in text(app, "Banner") + text(app, "GpuTable")
-        after_j = app.sitting.ledger.gpus[1].energy_j
+        after_j = app.monitor_state.ledger.gpus[1].energy_j
         assert before_j is not None
         assert after_j is not None
         assert abs(after_j - desk.rig.true_energy_j(1, 0.0, desk.rig.clock.now_s())) < 3.0
@@ -138,19 +138,19 @@ async def test_a_recorded_sitting_replays_to_the_same_sums(desk: Desk, tmp_path:
     async with app.run_test(size=SIZE) as pilot:
         await desk.pass_s(pilot, 12, each=desk.work)
         assert "recording" in text(app, "TopLine")
-        lived, compared = app.sitting.ledger.totals(), app.sitting.comparison
+        lived, compared = app.monitor_state.ledger.totals(), app.monitor_state.comparison
     assert len(read_session(path).samples) == 13
 
     again = MonitorApp(MachineSources(first="replay", recording=path, speed=1e6), predict, Desk.options())
     async with again.run_test(size=SIZE) as pilot:
         await again.workers.wait_for_complete()
-        while again.sitting.ledger.totals().elapsed_s < lived.elapsed_s:
+        while again.monitor_state.ledger.totals().elapsed_s < lived.elapsed_s:
             await pilot.pause(0.02)
         await again.workers.wait_for_complete()
         await pilot.pause()
-        played = again.sitting.ledger.totals()
+        played = again.monitor_state.ledger.totals()
         assert played == lived
-        assert again.sitting.comparison.rows == compared.rows
+        assert again.monitor_state.comparison.rows == compared.rows
         assert "ended" in text(again, "Banner")
         await pilot.press("space")
         assert "paused" in text(again, "Banner") or "ended" in text(again, "Banner")
@@ -163,7 +163,7 @@ async def test_zero_counts_from_now_on(desk: Desk) -> None:
         await desk.pass_s(pilot, 5)
         await pilot.press("0")
         await desk.pass_s(pilot, 3)
-        totals = app.sitting.ledger.totals()
+        totals = app.monitor_state.ledger.totals()
         assert totals.elapsed_s == 2.0
         assert totals.energy_j is not None
         assert abs(totals.energy_j - 200.0) <= 2.1

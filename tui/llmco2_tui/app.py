@@ -1,4 +1,4 @@
-"""The application: it listens to messages, keeps the sitting, and tells widgets what to show.
+"""The application: it listens to messages, keeps the monitor state, and updates the widgets.
 
 Invariant: it is handed its sources, its predictor and its grid; nothing that can block runs here, but in threads
 that post messages.
@@ -18,7 +18,6 @@ from textual.widgets import ContentSwitcher, Input
 from llmco2.errors import LLMCO2Error
 from llmco2.records.request import InferenceRequest
 from llmco2_tui import exporting
-from llmco2_tui.asking import Asker
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.keys import BINDINGS, LETTER_ACTIONS
 from llmco2_tui.messages import (
@@ -30,15 +29,16 @@ from llmco2_tui.messages import (
     SourceOpened,
     WorkloadMeasured,
 )
+from llmco2_tui.monitor_state import MonitorState
 from llmco2_tui.options import Options
-from llmco2_tui.painting import TALL, Frame, Pace, Painter
 from llmco2_tui.predicting import Predict
+from llmco2_tui.prediction_worker import PredictionWorker
 from llmco2_tui.reading import SourceReader
 from llmco2_tui.screens.help import HelpScreen
 from llmco2_tui.screens.main import MainScreen, main_widgets
 from llmco2_tui.screens.zone import ZoneScreen
-from llmco2_tui.sitting import Sitting
 from llmco2_tui.sources import Sources
+from llmco2_tui.widget_updates import TALL, Frame, RedrawThrottle, WidgetUpdater
 from llmco2_tui.widgets.comparison_table import CUMULATIVE, PER_TOKEN
 from llmco2_tui.widgets.gpu_table import GpuTable
 from llmco2_tui.widgets.notice import LEAST_HEIGHT, LEAST_WIDTH, Notice, too_small_lines
@@ -60,26 +60,26 @@ class MonitorApp(App[None]):
     def __init__(self, sources: Sources, predict: Predict, options: Options | None = None) -> None:
         super().__init__()
         self._options = options or Options()
-        self._sitting = Sitting(self._options.account(self._options.zone), self._options.request)
+        self._monitor_state = MonitorState(self._options.account(self._options.zone), self._options.request)
         self._reader = SourceReader(self, sources, rate_hz=self._options.rate_hz, record=self._options.record)
-        self._asker = Asker(self, predict)
-        self._pace = Pace()
+        self._prediction_worker = PredictionWorker(self, predict)
+        self._throttle = RedrawThrottle()
         self._trouble: tuple[str, ...] = ()
         self._view = VIEWS[0][0]
         self._block = CUMULATIVE
         self._form: tuple[InferenceRequest | None, GridAccount, str | None] = (
             None,
-            self._sitting.account,
+            self._monitor_state.account,
             None,
         )
-        self._painter = Painter(self)
+        self._updater = WidgetUpdater(self)
         if self._options.glyphs is not None:
             self._filters.append(self._options.glyphs)
 
     @property
-    def sitting(self) -> Sitting:
+    def monitor_state(self) -> MonitorState:
         """What is known; for exports and tests."""
-        return self._sitting
+        return self._monitor_state
 
     def compose(self) -> ComposeResult:
         """The banner and the views' names above, the views, the keys below."""
@@ -117,9 +117,9 @@ class MonitorApp(App[None]):
     @on(SourceOpened)
     def _source_opened(self, message: SourceOpened) -> None:
         self._reader.close()
-        self._sitting.begin(message.source.meter.devices())
+        self._monitor_state.begin(message.source.meter.devices())
         self._reader.begin(message.source)
-        self._pace = Pace()
+        self._throttle = RedrawThrottle()
         self._paint()
 
     @on(SourceFailed)
@@ -139,7 +139,7 @@ class MonitorApp(App[None]):
         if trouble != self._trouble or self._reader.is_played_back:
             self._trouble = trouble
             self._paint_frame()
-        if self._pace.take_unpainted():  # the last reading of a burst
+        if self._throttle.take_unpainted():  # the last reading of a burst
             self._paint_readings()
 
     # readings and answers
@@ -149,26 +149,26 @@ class MonitorApp(App[None]):
         if message.source != self._reader.number:
             return
         for samples in message.samplings:
-            self._sitting.read(samples)
-        if self._pace.is_due(self._reader.looks_per_s):
+            self._monitor_state.read(samples)
+        if self._throttle.is_due(self._reader.looks_per_s):
             self._paint_readings()
 
     @on(WorkloadMeasured)
     def _workload_measured(self, message: WorkloadMeasured) -> None:
         if message.source == self._reader.number:
-            self._sitting.measured(message.request, message.entries)
+            self._monitor_state.measured(message.request, message.entries)
             self._ask()
             self._paint_comparison()
 
     @on(Answered)
     def _answered(self, message: Answered) -> None:
-        self._sitting.answer(message.request, message.answer)
-        self._asker.answered(message.request)
+        self._monitor_state.answer(message.request, message.answer)
+        self._prediction_worker.answered(message.request)
         self._paint_comparison()
 
     @on(CampaignRead)
     def _campaign_read(self, message: CampaignRead) -> None:
-        self._sitting.follow(message.view)
+        self._monitor_state.follow(message.view)
         self._ask()
         self._paint()
 
@@ -182,8 +182,10 @@ class MonitorApp(App[None]):
 
     def _ask(self, *more: InferenceRequest) -> None:
         """Have every request that is in view, and ``more``, predicted, each once."""
-        wanted = (*more, *self._sitting.unanswered())
-        self._asker.ask(request for request in wanted if request not in self._sitting.answers)
+        wanted = (*more, *self._monitor_state.unanswered())
+        self._prediction_worker.ask(
+            request for request in wanted if request not in self._monitor_state.answers
+        )
 
     # painting
 
@@ -191,7 +193,7 @@ class MonitorApp(App[None]):
         self._paint_frame()
         self._paint_readings()
         self._paint_comparison()
-        self._painter.campaign(self._sitting.campaign)
+        self._updater.campaign(self._monitor_state.campaign)
 
     def _paint_frame(self) -> None:
         frame = Frame(
@@ -201,21 +203,21 @@ class MonitorApp(App[None]):
             recording=self._reader.recording,
             trouble=self._trouble,
         )
-        self._painter.frame(self._sitting, frame)
+        self._updater.frame(self._monitor_state, frame)
 
     def _paint_readings(self) -> None:
         if self._reader.source is None:
-            self._painter.nothing(self._reader.why_nothing)
+            self._updater.nothing(self._reader.why_nothing)
         else:
             self._paint_frame()
-            self._painter.readings(self._sitting, live=self._view == "live")
+            self._updater.readings(self._monitor_state, live=self._view == "live")
 
     def _paint_comparison(self) -> None:
-        self._painter.comparison(self._sitting, self._block)
+        self._updater.comparison(self._monitor_state, self._block)
         self._paint_form()
 
     def _paint_form(self) -> None:
-        self._painter.form(self._sitting, *self._form)
+        self._updater.form(self._monitor_state, *self._form)
 
     # what people do
 
@@ -225,12 +227,12 @@ class MonitorApp(App[None]):
 
     @on(GpuTable.GpuChosen)
     def _gpu_chosen(self, message: GpuTable.GpuChosen) -> None:
-        self._sitting.chosen = message.index
+        self._monitor_state.chosen = message.index
         self._paint_readings()
 
     @on(WhatIf.Asked)
     def _form_changed(self, message: WhatIf.Asked) -> None:
-        account, problem = self._sitting.account, message.problem
+        account, problem = self._monitor_state.account, message.problem
         if message.zone and message.zone != account.view.zone.zone_id:
             try:
                 account = self._options.account(message.zone)
@@ -260,7 +262,9 @@ class MonitorApp(App[None]):
         if name == "what-if":
             form = self.screen_stack[0].query_one(WhatIf)
             if self._form[0] is None and self._form[2] is None:
-                form.fill(self._sitting.request or form.start, self._sitting.account.view.zone.zone_id)
+                form.fill(
+                    self._monitor_state.request or form.start, self._monitor_state.account.view.zone.zone_id
+                )
             form.focus_first()
         else:
             self.set_focus(None)
@@ -277,8 +281,8 @@ class MonitorApp(App[None]):
         """Bring the form's request and zone into view."""
         request, account, _ = self._form
         if request is not None:
-            self._sitting.type_in(request)
-            self._sitting.set_account(account)
+            self._monitor_state.type_in(request)
+            self._monitor_state.set_account(account)
             self._ask()
             self.action_view("compare")
 
@@ -288,7 +292,7 @@ class MonitorApp(App[None]):
 
     def _set_zone(self, zone: str | None) -> None:
         if zone is not None:
-            self._sitting.set_account(self._options.account(zone))
+            self._monitor_state.set_account(self._options.account(zone))
             self._paint()
 
     def action_unit(self) -> None:
@@ -298,12 +302,12 @@ class MonitorApp(App[None]):
 
     def action_span(self, step: int) -> None:
         """Look further back, or less far."""
-        self._sitting.widen(step)
+        self._monitor_state.widen(step)
         self._paint_readings()
 
     def action_choose(self, step: int) -> None:
         """Choose a GPU for the chart, or all."""
-        self._sitting.choose(step)
+        self._monitor_state.choose(step)
         self._paint_readings()
 
     def action_faster(self, step: int) -> None:
@@ -321,18 +325,18 @@ class MonitorApp(App[None]):
         if self._reader.is_replay:
             self._reader.replay()
         else:
-            self._sitting.zero()
+            self._monitor_state.zero()
             self._paint()
 
     def action_mark(self) -> None:
         """Mark the start or the end of one batch."""
-        self.notify(self._sitting.mark())
+        self.notify(self._monitor_state.mark())
         self._paint_comparison()
 
     def action_export(self) -> None:
         """Write CSV, JSON and SVG."""
         try:
-            names = exporting.export_all(self._sitting, self._options.export_dir, self.picture)
+            names = exporting.export_all(self._monitor_state, self._options.export_dir, self.picture)
         except OSError as error:
             self.notify(f"nothing was exported: {error.strerror}", severity="error")
         else:

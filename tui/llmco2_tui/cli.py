@@ -36,9 +36,9 @@ _EXAMPLES: Final = """examples:
   llmco2 monitor --replay           the recorded session that ships
   llmco2 monitor --simulate eight   eight simulated GPUs at work
   llmco2 monitor --campaign runs.jsonl --plan quick.yaml
-  llmco2 monitor Qwen/Qwen3-8B --gpu H100 --batch-size 8 --record sitting.jsonl
+  llmco2 monitor Qwen/Qwen3-8B --gpu H100 --batch-size 8 --record session.jsonl
   llmco2 monitor --json             one reading, for scripts
-  llmco2 monitor --replay sitting.jsonl --export sitting.csv
+  llmco2 monitor --replay session.jsonl --export session.csv
 """
 
 

@@ -89,7 +89,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alone:
+class MeasuredOnly:
     """What was measured of one phase without anything to hold it against."""
 
     phase: str
@@ -113,7 +113,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     predictor: str = ""
     unpredicted: int = 0  # measurements left out because their request has no prediction
-    alone: tuple[Alone, ...] = ()  # what was measured where nothing is predicted
+    alone: tuple[MeasuredOnly, ...] = ()  # what was measured where nothing is predicted
 
     @property
     def total(self) -> Row | None:
@@ -189,13 +189,13 @@ def compare(
     )
 
 
-def _alone(phase: str, entries: Sequence[MeasuredPhase], account: GridAccount) -> Alone:
+def _alone(phase: str, entries: Sequence[MeasuredPhase], account: GridAccount) -> MeasuredOnly:
     found = [entry for entry in entries if entry.phase == phase]
     grams = [
         account.operational_g(entry.request.gpu, entry.energy_j, entry.time_s, entry.request.n_gpus)
         for entry in found
     ]
-    return Alone(
+    return MeasuredOnly(
         phase=phase,
         energy_j=sum(entry.energy_j for entry in found),
         operational_g=None if None in grams else sum(gram or 0.0 for gram in grams),

@@ -14,8 +14,8 @@ from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignFollower
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.measured import recorded_entries, request_from, samplings
+from llmco2_tui.monitor_state import MonitorState
 from llmco2_tui.predicting import Predict, known_names, predictor
-from llmco2_tui.sitting import Sitting
 from llmco2_tui.sources import MachineSources, demo_session
 from llmco2_tui.summary import samples_csv, summary_json, summary_text
 
@@ -27,58 +27,58 @@ def print_once(args: argparse.Namespace, request: InferenceRequest | None, sourc
     """Print or export what the options ask for; return the exit code."""
     account = GridAccount(args.zone, today=date.today())
     predict = predictor(checkpoint=args.checkpoint, calibration=args.calibration)
-    sitting = Sitting(account, request)
+    monitor_state = MonitorState(account, request)
     if args.replay is not None:
         path = sources.recording or demo_session()
         source = f"recording {path.name}"
         if args.export is not None and args.export.suffix in (".csv", ".svg"):
             return _export(args, path, sources, predict)
-        _play_out(sitting, path)
+        _play_out(monitor_state, path)
     else:
         source = "one reading"
-        _read_once(sitting, sources)
+        _read_once(monitor_state, sources)
     if args.campaign is not None:
         view = CampaignFollower(args.campaign, plan=args.plan).look()
         if view is not None:
-            sitting.follow(view)
-    _predict(sitting, predict)
+            monitor_state.follow(view)
+    _predict(monitor_state, predict)
     if args.export is not None:
-        _write(args.export, summary_json(sitting, source=source) + "\n")
+        _write(args.export, summary_json(monitor_state, source=source) + "\n")
     elif args.json:
-        print(summary_json(sitting, source=source))
+        print(summary_json(monitor_state, source=source))
     else:
-        print(summary_text(sitting, source=source))
+        print(summary_text(monitor_state, source=source))
     return 0
 
 
-def _read_once(sitting: Sitting, sources: MachineSources) -> None:
+def _read_once(monitor_state: MonitorState, sources: MachineSources) -> None:
     source = sources.open()
     try:
-        sitting.begin(source.meter.devices())
-        sitting.read(source.meter.sample())
+        monitor_state.begin(source.meter.devices())
+        monitor_state.read(source.meter.sample())
     finally:
         source.close()
 
 
-def _play_out(sitting: Sitting, path: Path) -> None:
+def _play_out(monitor_state: MonitorState, path: Path) -> None:
     session = read_session(path)
     if not session.samples:
         raise InputError(explain("the recording holds no sample", got=path.name))
-    sitting.begin(session.devices)
+    monitor_state.begin(session.devices)
     for samples in samplings(session.samples):
-        sitting.read(samples)
+        monitor_state.read(samples)
     entries = recorded_entries(session)
     requests = [request_from(event.data) for event in session.events if event.name == "request"]
     if entries or requests:
-        sitting.measured(entries[-1].request if entries else requests[-1], entries)
+        monitor_state.measured(entries[-1].request if entries else requests[-1], entries)
 
 
-def _predict(sitting: Sitting, predict: Predict) -> None:
-    for request in sitting.unanswered():
+def _predict(monitor_state: MonitorState, predict: Predict) -> None:
+    for request in monitor_state.unanswered():
         try:
-            sitting.answer(request, predict(request))
+            monitor_state.answer(request, predict(request))
         except LLMCO2Error as error:
-            sitting.answer(request, str(error))
+            monitor_state.answer(request, str(error))
 
 
 def _export(args: argparse.Namespace, path: Path, sources: MachineSources, predict: Predict) -> int:
@@ -110,7 +110,7 @@ async def settled(app: Any, pilot: Any) -> None:
     for _ in range(200):
         await pilot.pause(0.02)
         await app.workers.wait_for_complete()
-        if app.sitting.ledger.gpus and not app.sitting.unanswered():
+        if app.monitor_state.ledger.gpus and not app.monitor_state.unanswered():
             break
     await pilot.pause()
     app.action_span(1)

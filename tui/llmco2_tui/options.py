@@ -10,9 +10,9 @@ from pathlib import Path
 from llmco2.catalog.grids import GridZone
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignFollower
-from llmco2_tui.fetcher import Recorder
 from llmco2_tui.glyphs import GlyphFilter
 from llmco2_tui.grid import GridAccount
+from llmco2_tui.sampling_thread import Recorder
 from llmco2_tui.sources import Source
 from llmco2_tui.views import Names
 

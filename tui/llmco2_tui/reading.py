@@ -11,9 +11,9 @@ from typing import Any
 from textual.app import App
 
 from llmco2.errors import LLMCO2Error
-from llmco2_tui.fetcher import Fetcher, Recorder
 from llmco2_tui.keys import RATES_HZ, SPEEDS, neighbour
 from llmco2_tui.messages import RecordingFailed, SourceFailed, SourceOpened
+from llmco2_tui.sampling_thread import Recorder, SamplingThread
 from llmco2_tui.sources import REPLAY, Source, Sources
 
 
@@ -29,7 +29,7 @@ class SourceReader:
         record: Callable[[Source], Recorder] | None = None,
     ) -> None:
         self._app, self._sources, self._record = app, sources, record
-        self._fetcher: Fetcher | None = None
+        self._sampling: SamplingThread | None = None
         self._opening = True
         self._no_source: str | None = None
         self.source: Source | None = None
@@ -65,7 +65,7 @@ class SourceReader:
     @property
     def failure(self) -> str | None:
         """Why the last attempt to read gave nothing."""
-        return self._fetcher.failure if self._fetcher is not None else None
+        return self._sampling.failure if self._sampling is not None else None
 
     def open(self) -> None:
         """Open what was asked for on the command line."""
@@ -100,7 +100,7 @@ class SourceReader:
         self.source = source
         self.number += 1
         recorder = self._recorder(source)
-        self._fetcher = Fetcher(
+        self._sampling = SamplingThread(
             source, self.number, self._app.post_message, rate_hz=self.rate_hz, recorder=recorder
         )
 
@@ -126,22 +126,22 @@ class SourceReader:
 
     def close(self) -> None:
         """Stop reading and let go of the source."""
-        fetcher, self._fetcher, self.source = self._fetcher, None, None
-        if fetcher is not None:
-            fetcher.stop()
+        sampling, self._sampling, self.source = self._sampling, None, None
+        if sampling is not None:
+            sampling.stop()
 
     def faster(self, step: int) -> None:
         """Sample more often or less; a replay plays faster or slower."""
         playback = self.source.playback if self.source is not None else None
-        if playback is not None and self._fetcher is not None:
-            self._fetcher.set_speed(neighbour(SPEEDS, playback.speed or 1.0, step))
+        if playback is not None and self._sampling is not None:
+            self._sampling.set_speed(neighbour(SPEEDS, playback.speed or 1.0, step))
             return
         self.rate_hz = neighbour(RATES_HZ, self.rate_hz, step)
-        if self._fetcher is not None:
-            self._fetcher.set_rate(self.rate_hz)
+        if self._sampling is not None:
+            self._sampling.set_rate(self.rate_hz)
 
     def pause(self) -> None:
         """Pause a replay, or go on; nothing else can wait."""
         playback = self.source.playback if self.source is not None else None
-        if playback is not None and self._fetcher is not None:
-            self._fetcher.set_speed(0.0 if playback.speed > 0 else 1.0)
+        if playback is not None and self._sampling is not None:
+            self._sampling.set_speed(0.0 if playback.speed > 0 else 1.0)

@@ -16,7 +16,7 @@ from llmco2.measurement.meters.meter import Sample
 from llmco2.report.quantities import energy_text, mass_text, watt_hours_text
 from llmco2.units import kwh_from_joules
 from llmco2_tui.comparison import Comparison, Quantity
-from llmco2_tui.sitting import Sitting
+from llmco2_tui.monitor_state import MonitorState
 from llmco2_tui.views import state_words
 from llmco2_tui.widgets.wording import (
     clock_time,
@@ -34,17 +34,17 @@ VERSION: Final = 1
 _SAMPLE_COLUMNS: Final = tuple(field.name for field in fields(Sample) if field.name != "missing")
 
 
-def summary(sitting: Sitting, *, source: str) -> dict[str, Any]:
-    """Return the state of a sitting as plain data."""
-    view = sitting.totals_view()
-    totals, grid = view.totals, sitting.account.view
+def summary(monitor_state: MonitorState, *, source: str) -> dict[str, Any]:
+    """Return the monitor state as plain data."""
+    view = monitor_state.totals_view()
+    totals, grid = view.totals, monitor_state.account.view
     energy_kwh = None if totals.energy_j is None else kwh_from_joules(totals.energy_j)
     return {
         "format": FORMAT,
         "version": VERSION,
         "source": source,
-        "simulated": sitting.is_simulated(),
-        "gpus": [_gpu(row) for row in sitting.gpu_rows(0)],
+        "simulated": monitor_state.is_simulated(),
+        "gpus": [_gpu(row) for row in monitor_state.gpu_rows(0)],
         "totals": {
             "n_gpus": totals.n_gpus,
             "n_gpus_with_power": totals.n_with_power,
@@ -72,13 +72,13 @@ def summary(sitting: Sitting, *, source: str) -> dict[str, Any]:
             "stale": grid.stale,
             "assumed": grid.assumed,
         },
-        "comparison": _comparison(sitting.comparison),
+        "comparison": _comparison(monitor_state.comparison),
     }
 
 
-def summary_json(sitting: Sitting, *, source: str) -> str:
+def summary_json(monitor_state: MonitorState, *, source: str) -> str:
     """Return the summary as indented JSON."""
-    return json.dumps(summary(sitting, source=source), indent=2, allow_nan=False)
+    return json.dumps(summary(monitor_state, source=source), indent=2, allow_nan=False)
 
 
 def _gpu(row: Any) -> dict[str, Any]:
@@ -132,15 +132,15 @@ def _quantity(quantity: Quantity, name: str) -> dict[str, Any]:
     }
 
 
-def summary_text(sitting: Sitting, *, source: str) -> str:
+def summary_text(monitor_state: MonitorState, *, source: str) -> str:
     """Return the summary as a few lines."""
     lines = []
-    if sitting.is_simulated():
+    if monitor_state.is_simulated():
         lines.append("SIMULATED: no real GPU drew this, and no figure here is a measurement")
     lines.append(source)
-    lines += [_gpu_text(row) for row in sitting.gpu_rows(0)]
-    view = sitting.totals_view()
-    totals, grid = view.totals, sitting.account.view
+    lines += [_gpu_text(row) for row in monitor_state.gpu_rows(0)]
+    view = monitor_state.totals_view()
+    totals, grid = view.totals, monitor_state.account.view
     if totals.energy_j is not None and totals.elapsed_s > 0:
         grams = "" if view.operational_g is None else f", {mass_text(view.operational_g)} CO2e operational"
         energy = f"{energy_text(totals.energy_j)} = {watt_hours_text(totals.energy_j)}"
@@ -153,7 +153,7 @@ def summary_text(sitting: Sitting, *, source: str) -> str:
         f"grid: {zone.zone_id} {zone.name}, {zone.carbon_intensity_gco2e_per_kwh:g} gCO2e/kWh{dated} "
         f"({grid.age_text}{', STALE' if grid.stale else ''}), {zone.source}"
     )
-    return "\n".join([*lines, *_comparison_text(sitting.comparison)])
+    return "\n".join([*lines, *_comparison_text(monitor_state.comparison)])
 
 
 def _gpu_text(row: Any) -> str:

@@ -1,4 +1,4 @@
-"""The session file: a recorded sitting in front of a meter, one JSON object a line.
+"""The session file: readings of a meter over time with what was measured between them, one JSON object a line.
 
 Format, version 1. The first line is the header; every other line has a ``kind``::
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from llmco2.report.quantities import energy_scale, energy_text, mass_scale, mass_text, three_digits
-from llmco2_tui.comparison import INSIDE, Alone, Comparison, Quantity
+from llmco2_tui.comparison import INSIDE, Comparison, MeasuredOnly, Quantity
 from llmco2_tui.widgets.lines import Line, Lines, fitted, right, wrapped
 from llmco2_tui.widgets.wording import NOTHING, count, request_text, signed_percent
 
@@ -53,7 +53,7 @@ def verdict_line(view: Comparison) -> Line:
     return [(batches, "muted"), (view.verdict, kind), (left_out, "warn")]
 
 
-def _alone_line(part: Alone) -> Line:
+def _alone_line(part: MeasuredOnly) -> Line:
     grams = "" if part.operational_g is None else f" = {mass_text(part.operational_g)} CO2e"
     return [
         (fitted(f"  {part.phase}", _LABEL), ""),

@@ -1,6 +1,6 @@
-"""Telling the widgets what to show.
+"""What each widget shows, computed from the monitor state.
 
-Invariant: what is shown is computed from the sitting at the moment of painting, and only what is seen is computed.
+Invariant: what is shown is computed from the monitor state when it is drawn, and only what is seen is computed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from textual.app import App
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignView
 from llmco2_tui.grid import GridAccount
-from llmco2_tui.sitting import Sitting
+from llmco2_tui.monitor_state import MonitorState
 from llmco2_tui.sources import Source
 from llmco2_tui.widgets.banner import Banner, BannerView
 from llmco2_tui.widgets.campaign_panel import CampaignPanel
@@ -44,8 +44,8 @@ class Frame:
     trouble: tuple[str, ...]
 
 
-class Pace:
-    """Which of a source's readings are painted."""
+class RedrawThrottle:
+    """Decides which readings of a source are drawn, so that bursts do not flood the terminal."""
 
     def __init__(self) -> None:
         self._n_readings = 0
@@ -64,8 +64,8 @@ class Pace:
         return unpainted
 
 
-class Painter:
-    """Shows a sitting on the widgets of one application."""
+class WidgetUpdater:
+    """Shows a monitor state on the widgets of one application."""
 
     def __init__(self, app: App[Any]) -> None:
         self._app = app
@@ -78,14 +78,16 @@ class Painter:
         # the views are on the first screen, whatever lies over it
         return self._app.screen_stack[0].query_one(f"#{name}" if name else kind.__name__, kind)
 
-    def frame(self, sitting: Sitting, frame: Frame) -> None:
+    def frame(self, monitor_state: MonitorState, frame: Frame) -> None:
         """Show the banner and the line of views."""
         playback = frame.source.playback if frame.source is not None else None
-        elapsed = clock_time(sitting.totals().elapsed_s)
+        elapsed = clock_time(monitor_state.totals().elapsed_s)
         words = [frame.recording, "" if playback is not None else f"{frame.rate_hz:g} Hz", elapsed]
         replay = replay_text(frame.source.name, playback) if frame.source and playback else ""
-        alarms = (*frame.trouble, *sitting.alarms())
-        self._find(Banner).show(BannerView(simulated=sitting.is_simulated(), replay=replay, alarms=alarms))
+        alarms = (*frame.trouble, *monitor_state.alarms())
+        self._find(Banner).show(
+            BannerView(simulated=monitor_state.is_simulated(), replay=replay, alarms=alarms)
+        )
         status = " · ".join(word for word in words if word)
         self._find(TopLine).show(TopView(current=frame.view, status=status))
 
@@ -96,24 +98,24 @@ class Painter:
         lines = looking if reason is None else no_gpu_lines(reason, self._width)
         self._find(Notice, "no-source").show_lines(lines)
 
-    def readings(self, sitting: Sitting, *, live: bool) -> None:
+    def readings(self, monitor_state: MonitorState, *, live: bool) -> None:
         """Show what the GPUs draw, where that is looked at."""
         self._show_readings(shown=True)
         if live:
-            rows = sitting.gpu_rows(spark_width(self._width))
+            rows = monitor_state.gpu_rows(spark_width(self._width))
             self._find(GpuTable).show(rows, self._width)
-            self._find(TotalsPanel).show(sitting.totals_view())
-            self._find(PowerChart, "power").show(sitting.power_view())
+            self._find(TotalsPanel).show(monitor_state.totals_view())
+            self._find(PowerChart, "power").show(monitor_state.power_view())
 
     def _show_readings(self, *, shown: bool) -> None:
         self._find(Notice, "no-source").display = not shown
         self._app.screen_stack[0].query_one("#readings").display = shown
 
-    def comparison(self, sitting: Sitting, block: str) -> None:
+    def comparison(self, monitor_state: MonitorState, block: str) -> None:
         """Show predicted beside measured, wherever it stands."""
-        view = sitting.comparison
+        view = monitor_state.comparison
         for name in ("live-grid", "compare-grid"):
-            self._find(GridLine, name).show(sitting.account.view)
+            self._find(GridLine, name).show(monitor_state.account.view)
         self._find(ComparisonSummary).show(view)
         self._find(ComparisonTable, "live-comparison").show(view, (block,))
         self._find(CumulativeChart, "live-cumulative").show(view.points)
@@ -122,14 +124,18 @@ class Painter:
         self._find(CumulativeChart, "cumulative").show(view.points)
 
     def form(
-        self, sitting: Sitting, request: InferenceRequest | None, account: GridAccount, problem: str | None
+        self,
+        monitor_state: MonitorState,
+        request: InferenceRequest | None,
+        account: GridAccount,
+        problem: str | None,
     ) -> None:
         """Show the form's answer beside the one in view."""
-        now, answers = sitting.request, sitting.answers
+        now, answers = monitor_state.request, monitor_state.answers
         present = answers.get(now) if now else None
         other = answers.get(request) if request else None
         self._find(WhatIf).show(
-            Side(title="now", request=now, answer=present, account=sitting.account),
+            Side(title="now", request=now, answer=present, account=monitor_state.account),
             Side(title="what if", request=request, answer=other, account=account),
             problem,
         )

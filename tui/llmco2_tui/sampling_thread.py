@@ -1,7 +1,7 @@
-"""The thread that reads the meter and tells the screen.
+"""The thread that reads the meter and posts its readings to the application.
 
-Invariant: a reading is recorded before anybody is told of it, and the one who is told may be slow: readings
-that wait are replaced by newer ones, measurements of the workload never are.
+Invariant: a reading is recorded before it is posted. Where the application is slow, readings that wait are replaced
+by newer ones; measurements of the workload never are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Recorder(Protocol):
         ...
 
 
-class Fetcher:
+class SamplingThread:
     """Samples one source until stopped."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Having requests predicted, in threads.
+"""Predictions in threads, beside the application.
 
 Invariant: a request is asked about once, and every question is answered: by a footprint, or by why there is none.
 """
@@ -16,8 +16,8 @@ from llmco2_tui.messages import Answered
 from llmco2_tui.predicting import Predict
 
 
-class Asker:
-    """Asks a predictor for an application, which hears the answers in messages."""
+class PredictionWorker:
+    """Predicts requests in threads; the application receives each answer as a message."""
 
     def __init__(self, app: App[Any], predict: Predict) -> None:
         self._app, self._predict = app, predict

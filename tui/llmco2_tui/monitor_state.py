@@ -21,8 +21,8 @@ from llmco2_tui.views import GpuRow, PowerView, TotalsView
 _MOST_ANSWERS = 2048
 
 
-class Sitting:
-    """One sitting in front of one source."""
+class MonitorState:
+    """Everything that the screen knows of one source since it was opened."""
 
     def __init__(self, account: GridAccount, request: InferenceRequest | None = None) -> None:
         """``request`` is one that a person typed in; it stays in view whatever else is measured."""
