@@ -27,6 +27,7 @@ _REQUEST: Final[dict[str, tuple[Any, str, str]]] = {
     "engine": (str, "NAME", "serving engine"),
     "precision": (str, "NAME", "of weights and activations"),
 }
+_OF_THE_LOAD: Final = ("batch_size", "prompt_tokens", "output_tokens")  # which a server's own counters tell
 _EXPORTS: Final = (".csv", ".json", ".svg")
 _MIN_RATE_HZ: Final = 0.1
 _MAX_RATE_HZ: Final = 10.0
@@ -38,6 +39,8 @@ _EXAMPLES: Final = """examples:
   llmco2 monitor --campaign runs.jsonl --plan quick.yaml
   llmco2 monitor Qwen/Qwen3-8B --gpu H100 --batch-size 8 --record session.jsonl
   llmco2 monitor --json             one reading, for scripts
+  llmco2 monitor --server http://127.0.0.1:8000
+  llmco2 monitor --server http://127.0.0.1:8000 --server-gpus 0,1 --once --json
   llmco2 monitor --replay session.jsonl --export session.csv
 """
 
@@ -75,6 +78,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     source.add_argument(
         "--speed", type=number, metavar="X", help="of the replay, times real time (default: 1)"
     )
+    source.add_argument(
+        "--server", action="append", metavar="URL",
+        help="a serving engine whose work is predicted and held against its GPUs (again for another)",
+    )  # fmt: skip
+    source.add_argument(
+        "--server-gpus", action="append", type=gpu_list, metavar="I,J",
+        help="GPUs of the server before it (default: those of its processes)",
+    )  # fmt: skip
+    source.add_argument("--served-model", metavar="NAME", help="which one, where a server serves several")
     source.add_argument("--campaign", type=Path, metavar="FILE", help="follow the output of llmco2 measure")
     source.add_argument("--plan", type=Path, metavar="FILE", help="the campaign's YAML, for its progress")
     parser.add_argument("--rate", type=number, default=1.0, metavar="HZ", help="readings a second, 0.1 to 10")
@@ -108,8 +120,19 @@ def run(args: argparse.Namespace) -> int:
     return _screen(args, request)
 
 
+def gpu_list(text: str) -> tuple[int, ...]:
+    """Return the GPU indices that ``text`` lists; raises argparse.ArgumentTypeError for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 5 for part in parts):
+        raise argparse.ArgumentTypeError(
+            explain("not a list of GPUs", got=repr(text), expected="such as 0,1")
+        )
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
 def sources(args: argparse.Namespace) -> Any:
     """Return the sources that the options name."""
+    from llmco2_tui.predicting import predictor  # noqa: PLC0415
     from llmco2_tui.sources import LIVE, REPLAY, SIMULATED, MachineSources  # noqa: PLC0415
 
     first = SIMULATED if args.simulate else REPLAY if args.replay is not None else LIVE
@@ -118,6 +141,24 @@ def sources(args: argparse.Namespace) -> Any:
         scene=args.simulate or "one",
         recording=Path(args.replay) if args.replay else None,
         speed=float(1.0 if args.speed is None else args.speed),
+        servers=_servers(args),
+        predict=predictor(checkpoint=args.checkpoint, calibration=args.calibration),
+        zone=args.zone,
+    )
+
+
+def _servers(args: argparse.Namespace) -> Any:
+    """Return the servers to watch, with what the options of the request say of them."""
+    from llmco2.serving.deployment import Given  # noqa: PLC0415 - the screen alone needs none of it
+    from llmco2_tui.servers import ServerOptions  # noqa: PLC0415
+
+    urls = tuple(args.server or ())
+    said = {name: getattr(args, name) for name in _REQUEST if name not in _OF_THE_LOAD}
+    return ServerOptions(
+        urls=urls,
+        gpus=tuple(args.server_gpus or ()),
+        served_model=args.served_model,
+        given=Given(model=args.model, output_tokens=args.output_tokens, **said) if urls else Given(),
     )
 
 
@@ -166,6 +207,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.plan is not None and args.campaign is None:
         raise InputError(explain("--plan without a campaign", remedy="add --campaign FILE"))
     _check_output(args)
+    _check_servers(args)
     if args.zone is not None:
         from llmco2.catalog.grids import resolve_zone  # noqa: PLC0415
 
@@ -175,6 +217,35 @@ def _check(args: argparse.Namespace) -> None:
         from llmco2.predictor.checkpoint import load_checkpoint  # noqa: PLC0415
 
         load_calibration(args.calibration, gpu_id="", engine="", checkpoint=load_checkpoint(args.checkpoint))
+
+
+def _check_servers(args: argparse.Namespace) -> None:
+    """Refuse what does not go with servers, and servers that are no URL."""
+    if args.server is None:
+        name = "--server-gpus" if args.server_gpus else "--served-model" if args.served_model else None
+        if name is not None:
+            raise InputError(explain(f"{name} without a server", remedy="add --server URL"))
+        return
+    from llmco2.serving.client import checked_url  # noqa: PLC0415 - the screen alone needs none of it
+
+    for url in args.server:
+        checked_url(url)
+    if args.replay is not None:
+        raise InputError(explain("--server and --replay", expected="one of them"))
+    if args.server_gpus is not None and len(args.server_gpus) != len(args.server):
+        raise InputError(
+            explain(
+                "--server-gpus",
+                got=f"{len(args.server_gpus)} for {len(args.server)} servers",
+                expected="one for each",
+            )
+        )
+    for name in ("batch_size", "prompt_tokens"):
+        if getattr(args, name) is not None:
+            option = name.replace("_", "-")
+            raise InputError(
+                explain(f"--{option} with a server", remedy="leave it out: the server's counters tell it")
+            )
 
 
 def _check_output(args: argparse.Namespace) -> None:
@@ -195,6 +266,8 @@ def _check_output(args: argparse.Namespace) -> None:
 
 
 def _request(args: argparse.Namespace) -> InferenceRequest | None:
+    if args.server is not None:
+        return None  # the server tells what runs; MODEL and its options say what it does not
     given = {name: getattr(args, name) for name in _REQUEST if getattr(args, name) is not None}
     if args.model is None:
         if given:

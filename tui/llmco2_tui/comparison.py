@@ -222,6 +222,18 @@ class _Sums:
         one = self._by_request.setdefault(key, _OneRequest(footprint=footprint))
         one.batches[phase] += batches
         self.predicted_j += batches * phase_of(footprint, phase).energy_j
+        if entry is not None and phase == WHOLE:
+            extra = entry.prefilled_batches - batches
+            one.extra_prefills += extra
+            one.idle_j += entry.predicted_idle_j
+            if (
+                entry.prefill_batches is not None
+            ):  # an interval of a server, whose host runs on whatever it does
+                active_s = (
+                    batches * footprint.decode.time_s + entry.prefill_batches * footprint.prefill.time_s
+                )
+                one.idle_s += max(0.0, entry.time_s - active_s)
+            self.predicted_j += extra * footprint.prefill.energy_j + entry.predicted_idle_j
         if entry is not None:
             self._measured = True
             self.measured_j += entry.energy_j
@@ -269,6 +281,8 @@ class _Sums:
                 more = self._grams(one, batches * joules, batches * predicted.time_s)
                 before = grams[place]
                 grams[place] = None if more is None or before is None else before + more
+        if name == WHOLE:
+            self._add_idle(energy, grams)
         measured = [
             (one, one.energy_j[phase], one.time_s[phase])
             for one in self._by_request.values()
@@ -289,6 +303,14 @@ class _Sums:
             output_tokens=tokens,
         )
 
+    def _add_idle(self, energy: list[float], grams: list[float | None]) -> None:
+        """Add what is predicted for the time that phases do not fill: both sides' hosts run for the same seconds."""
+        for one in self._by_request.values():
+            more = self._grams(one, one.idle_j, one.idle_s)
+            for place, before in enumerate(grams):
+                energy[place] += one.idle_j
+                grams[place] = None if more is None or before is None else before + more
+
     def _grams(self, one: _OneRequest, joules: float, seconds: float) -> float | None:
         footprint = one.footprint
         return self._account.operational_g(footprint.request.gpu, joules, seconds, footprint.n_gpus)
@@ -308,6 +330,9 @@ class _OneRequest:
     batches: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     energy_j: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     time_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    extra_prefills: float = 0.0  # that wholes hold beyond their batches; negative where prompts were cached
+    idle_j: float = 0.0  # predicted for time in wholes in which nothing ran
+    idle_s: float = 0.0  # of wholes that the prediction does not fill
 
     def tokens(self, phase: str) -> float:
         """Output tokens of the batches of one phase."""
@@ -321,10 +346,11 @@ class _OneRequest:
         narrower than the sum of both. What has no partner counts as the phase that it is.
         """
         both = min(self.batches[PREFILL], self.batches[DECODE])
+        short = min(self.batches[WHOLE], max(0.0, -self.extra_prefills))  # wholes of which only decode ran
         return [
-            (self.footprint.total, both + self.batches[WHOLE]),
-            (self.footprint.prefill, self.batches[PREFILL] - both),
-            (self.footprint.decode, self.batches[DECODE] - both),
+            (self.footprint.total, both + self.batches[WHOLE] - short),
+            (self.footprint.prefill, self.batches[PREFILL] - both + max(0.0, self.extra_prefills)),
+            (self.footprint.decode, self.batches[DECODE] - both + short),
         ]
 
 

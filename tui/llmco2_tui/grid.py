@@ -98,6 +98,18 @@ def catalog_factors(gpu: str, zone_id: str) -> CarbonFactors:
     return resolve_factors(catalog_gpu_id(gpu), zone=zone_id)
 
 
+def zone_factors(zone: str | None) -> Callable[[str], CarbonFactors | None]:
+    """Return what answers the catalog's factors for a GPU at ``zone``; ``None`` where there are none."""
+
+    def answer(gpu: str) -> CarbonFactors | None:
+        try:
+            return catalog_factors(gpu, zone or WORLD_ZONE_ID)
+        except LLMCO2Error:
+            return None
+
+    return answer
+
+
 def catalog_gpu_id(name: str) -> str:
     """Return the catalog's id for a driver's device name, or the name itself where the catalog has none."""
     try:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from llmco2.errors import InputError, LLMCO2Error, explain
+from llmco2.errors import InputError, LLMCO2Error, MeasurementError, explain
+from llmco2.measurement.meters.clock import MonotonicClock
 from llmco2.measurement.meters.session_file import read_session
 from llmco2.records.request import InferenceRequest
+from llmco2.serving.facts import server_facts
+from llmco2.serving.session import ServerSession
 from llmco2_tui.campaign import CampaignFollower
-from llmco2_tui.grid import GridAccount
+from llmco2_tui.grid import GridAccount, zone_factors
 from llmco2_tui.measured import recorded_entries, request_from, samplings
 from llmco2_tui.monitor_state import MonitorState
 from llmco2_tui.predicting import Predict, known_names, predictor
+from llmco2_tui.server_text import server_text
+from llmco2_tui.servers import ServerFeed, open_sessions
 from llmco2_tui.sources import MachineSources, demo_session
 from llmco2_tui.summary import samples_csv, summary_json, summary_text
 
+_LONGEST_WAIT_S: Final = 12.0
 _PICTURE_SIZE: Final = (120, 40)
 _PLAY_OUT_SPEED: Final = 1e6
 
@@ -28,6 +36,7 @@ def print_once(args: argparse.Namespace, request: InferenceRequest | None, sourc
     account = GridAccount(args.zone, today=date.today())
     predict = predictor(checkpoint=args.checkpoint, calibration=args.calibration)
     monitor_state = MonitorState(account, request)
+    servers: list[dict[str, Any]] = []
     if args.replay is not None:
         path = sources.recording or demo_session()
         source = f"recording {path.name}"
@@ -36,7 +45,7 @@ def print_once(args: argparse.Namespace, request: InferenceRequest | None, sourc
         _play_out(monitor_state, path)
     else:
         source = "one reading"
-        _read_once(monitor_state, sources)
+        servers = _read_once(monitor_state, sources)
     if args.campaign is not None:
         view = CampaignFollower(args.campaign, plan=args.plan).look()
         if view is not None:
@@ -45,19 +54,51 @@ def print_once(args: argparse.Namespace, request: InferenceRequest | None, sourc
     if args.export is not None:
         _write(args.export, summary_json(monitor_state, source=source) + "\n")
     elif args.json:
-        print(summary_json(monitor_state, source=source))
+        print(summary_json(monitor_state, source=source, servers=servers))
     else:
-        print(summary_text(monitor_state, source=source))
+        print("\n".join([summary_text(monitor_state, source=source), *map(server_text, servers)]))
     return 0
 
 
-def _read_once(monitor_state: MonitorState, sources: MachineSources) -> None:
-    source = sources.open()
+def _read_once(monitor_state: MonitorState, sources: MachineSources) -> list[dict[str, Any]]:
+    """Read the GPUs, and every server for long enough to compare; return what is known of the servers."""
+    try:
+        source = sources.open()
+    except MeasurementError:
+        if not sources.servers.urls:
+            raise
+        return _read_servers_alone(sources)  # a server elsewhere is predicted without a GPU here
     try:
         monitor_state.begin(source.meter.devices())
         monitor_state.read(source.meter.sample())
+        if source.servers:
+            _wait_for_servers(source.servers)
+            monitor_state.read(source.meter.sample())
+            monitor_state.measured(source.feed.request, source.feed.take())
+        return [server_facts(session) for session in source.servers]
     finally:
         source.close()
+
+
+def _read_servers_alone(sources: MachineSources) -> list[dict[str, Any]]:
+    sessions = open_sessions(
+        sources.servers, None, MonotonicClock(), sources.predict, zone_factors(sources.zone)
+    )
+    feed = ServerFeed(sessions, None)
+    try:
+        _wait_for_servers(feed.sessions)
+        return [server_facts(session) for session in feed.sessions]
+    finally:
+        feed.close()
+
+
+def _wait_for_servers(sessions: Sequence[ServerSession]) -> None:
+    """Wait until every server has an interval, or cannot be read; at most as long as two slow pages take."""
+    end_s = time.monotonic() + _LONGEST_WAIT_S
+    while time.monotonic() < end_s:
+        if all(session.last is not None or session.trouble is not None for session in sessions):
+            return
+        time.sleep(0.05)
 
 
 def _play_out(monitor_state: MonitorState, path: Path) -> None:

@@ -37,6 +37,13 @@ class MeasuredPhase:
     batches: float
     energy_j: float
     time_s: float
+    prefill_batches: float | None = None  # of a whole whose phases are not of equally many batches
+    predicted_idle_j: float = 0.0  # of time in it in which nothing ran
+
+    @property
+    def prefilled_batches(self) -> float:
+        """Batches whose prefill a whole holds."""
+        return self.batches if self.prefill_batches is None else self.prefill_batches
 
     @property
     def output_tokens(self) -> float:
@@ -190,7 +197,10 @@ def request_data(request: InferenceRequest) -> dict[str, Any]:
 
 def entry_data(entry: MeasuredPhase) -> dict[str, Any]:
     """Return an entry as the data of a session event; its request is an event of its own."""
-    return {name: getattr(entry, name) for name in ("phase", "batches", "energy_j", "time_s")}
+    data = {name: getattr(entry, name) for name in ("phase", "batches", "energy_j", "time_s")}
+    if entry.prefill_batches is not None:
+        data |= {name: getattr(entry, name) for name in ("prefill_batches", "predicted_idle_j")}
+    return data
 
 
 def request_from(data: Mapping[str, Any]) -> InferenceRequest:
@@ -205,7 +215,15 @@ def request_from(data: Mapping[str, Any]) -> InferenceRequest:
 def _entry(event: SessionEvent, request: InferenceRequest) -> MeasuredPhase:
     try:
         numbers = {name: float(event.data[name]) for name in ("batches", "energy_j", "time_s")}
-        return MeasuredPhase(t_s=event.t_s, request=request, phase=str(event.data["phase"]), **numbers)
+        prefill = event.data.get("prefill_batches")
+        return MeasuredPhase(
+            t_s=event.t_s,
+            request=request,
+            phase=str(event.data["phase"]),
+            prefill_batches=None if prefill is None else float(prefill),
+            predicted_idle_j=float(event.data.get("predicted_idle_j", 0.0)),
+            **numbers,
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(explain("a recorded measurement is damaged", got=str(error))) from error
 
@@ -246,6 +264,12 @@ def compacted(entries: Sequence[MeasuredPhase]) -> list[MeasuredPhase]:
     return [*_merged(old), *new]
 
 
+def _prefill_sum(one: MeasuredPhase, other: MeasuredPhase) -> float | None:
+    if one.prefill_batches is None and other.prefill_batches is None:
+        return None
+    return one.prefilled_batches + other.prefilled_batches
+
+
 def _merged(entries: Iterable[MeasuredPhase]) -> list[MeasuredPhase]:
     by_key: dict[tuple[InferenceRequest, str], MeasuredPhase] = {}
     for entry in entries:
@@ -258,6 +282,8 @@ def _merged(entries: Iterable[MeasuredPhase]) -> list[MeasuredPhase]:
                 known,
                 t_s=entry.t_s,
                 batches=known.batches + entry.batches,
+                prefill_batches=_prefill_sum(known, entry),
+                predicted_idle_j=known.predicted_idle_j + entry.predicted_idle_j,
                 energy_j=known.energy_j + entry.energy_j,
                 time_s=known.time_s + entry.time_s,
             )

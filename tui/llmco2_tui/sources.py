@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from llmco2.measurement.meters.clock import MonotonicClock, PollingClock
 from llmco2.measurement.meters.meter import EnergyMeter, Sample
 from llmco2.resources import datasets_dir
+from llmco2.serving.session import ServerSession
+from llmco2_tui.grid import zone_factors
 from llmco2_tui.measured import RecordedFeed, RecordedSamples, RunFeed, WorkloadFeed
+from llmco2_tui.predicting import Predict, predictor
+from llmco2_tui.servers import ServerFeed, ServerOptions, open_sessions
 
 LIVE: Final = "live"
 SIMULATED: Final = "simulated"
@@ -62,6 +66,7 @@ class Source:
     passed: Callable[[], list[tuple[Sample, ...]]] | None = (
         None  # samplings since the last look, of a recording
     )
+    servers: tuple[ServerSession, ...] = ()  # serving engines that are watched beside the GPUs
     on_close: Callable[[], None] = lambda: None
 
     def rate_hz(self, wanted_hz: float) -> float:
@@ -100,10 +105,30 @@ class MachineSources:
     scene: str = "one"
     recording: Path | None = None
     speed: float = 1.0
+    servers: ServerOptions = field(default_factory=ServerOptions)
+    predict: Predict = field(default_factory=predictor)
+    zone: str | None = None
 
     def open(self) -> Source:
         """Open the first source; ``MeasurementError`` where there is no GPU."""
-        return {LIVE: open_live, SIMULATED: self.simulate, REPLAY: self.replay}[self.first]()
+        source = {LIVE: open_live, SIMULATED: self.simulate, REPLAY: self.replay}[self.first]()
+        return self._with_servers(source) if self.servers.urls else source
+
+    def _with_servers(self, source: Source) -> Source:
+        """Let serving engines say what the workload is."""
+        with ExitStack() as failing:
+            failing.callback(source.close)
+            sessions = open_sessions(
+                self.servers, source.meter, source.meter.clock, self.predict, zone_factors(self.zone)
+            )
+            feed = ServerFeed(sessions, source.meter)
+            failing.pop_all()
+
+        def close() -> None:
+            feed.close()
+            source.on_close()
+
+        return replace(source, feed=feed, servers=feed.sessions, on_close=close)
 
     def simulate(self) -> Source:
         """Open simulated GPUs that serve batches."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
@@ -34,8 +34,10 @@ VERSION: Final = 1
 _SAMPLE_COLUMNS: Final = tuple(field.name for field in fields(Sample) if field.name != "missing")
 
 
-def summary(monitor_state: MonitorState, *, source: str) -> dict[str, Any]:
-    """Return the monitor state as plain data."""
+def summary(
+    monitor_state: MonitorState, *, source: str, servers: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the monitor state, and that of the serving engines beside it, as plain data."""
     view = monitor_state.totals_view()
     totals, grid = view.totals, monitor_state.account.view
     energy_kwh = None if totals.energy_j is None else kwh_from_joules(totals.energy_j)
@@ -73,12 +75,15 @@ def summary(monitor_state: MonitorState, *, source: str) -> dict[str, Any]:
             "assumed": grid.assumed,
         },
         "comparison": _comparison(monitor_state.comparison),
+        "servers": list(servers),
     }
 
 
-def summary_json(monitor_state: MonitorState, *, source: str) -> str:
+def summary_json(
+    monitor_state: MonitorState, *, source: str, servers: Sequence[Mapping[str, Any]] = ()
+) -> str:
     """Return the summary as indented JSON."""
-    return json.dumps(summary(monitor_state, source=source), indent=2, allow_nan=False)
+    return json.dumps(summary(monitor_state, source=source, servers=servers), indent=2, allow_nan=False)
 
 
 def _gpu(row: Any) -> dict[str, Any]:

@@ -198,15 +198,18 @@ class NvmlGpu:
         mode = self._optional("nvmlDeviceGetPersistenceMode")
         return None if mode is None else bool(mode)
 
+    def compute_pids(self) -> tuple[int, ...] | None:
+        """Processes that compute on this GPU; ``None`` where NVML refuses to say, which is not the same as none."""
+        running = self._optional("nvmlDeviceGetComputeRunningProcesses")
+        return None if running is None else tuple(int(process.pid) for process in running)
+
     def foreign_pids(self) -> tuple[int, ...] | None:
         """Processes on this GPU other than this one, its descendants and those named as its own.
 
-        ``None`` where NVML refuses to say, which is not the same as none.
+        ``None`` where NVML refuses to say.
         """
-        running = self._optional("nvmlDeviceGetComputeRunningProcesses")
-        if running is None:
-            return None
-        return strangers([int(process.pid) for process in running], self._own_pids)
+        running = self.compute_pids()
+        return None if running is None else strangers(running, self._own_pids)
 
     def is_shared(self) -> bool | None:
         """Whether processes of others are on this GPU; ``None`` where NVML refuses to say."""

@@ -42,10 +42,18 @@ def _pids(proc: Path) -> list[int]:
 
 def _sockets_of(pid: int, proc: Path) -> set[str]:
     try:
-        links = [str(entry.readlink()) for entry in (proc / str(pid) / "fd").iterdir()]
+        entries = list((proc / str(pid) / "fd").iterdir())
     except OSError:
         return set()  # it ended, or belongs to another user
+    links = [_target(entry) for entry in entries]
     return {link[8:-1] for link in links if link.startswith("socket:[")}
+
+
+def _target(entry: Path) -> str:
+    try:
+        return str(entry.readlink())
+    except OSError:
+        return ""  # a busy process closed it meanwhile: the others still count
 
 
 def with_descendants(roots: set[int], proc: Path = _PROC) -> frozenset[int]:

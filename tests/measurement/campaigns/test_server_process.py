@@ -37,3 +37,11 @@ def test_a_socket_of_ours_that_does_not_listen_is_no_server():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         assert server_processes(f"http://127.0.0.1:{bound.getsockname()[1]}") == frozenset()
+
+
+def test_descriptors_that_close_while_they_are_read_hide_no_listener():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        # reading the descriptors of this very process opens one that is closed again by then
+        assert os.getpid() in server_processes(f"http://127.0.0.1:{listener.getsockname()[1]}")
