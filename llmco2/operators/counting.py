@@ -23,7 +23,7 @@ import numpy as np
 from llmco2.operators.columns import Column, ShapeColumns, WorkloadColumns
 from llmco2.operators.context import attended_tokens_between, attended_tokens_up_to
 from llmco2.operators.names import Phase
-from llmco2.operators.table import KernelTable, SlotAccumulator
+from llmco2.operators.table import OperatorAccumulator, OperatorTable
 
 PREFILL_TOKEN_BUDGET: Final = (
     8192.0  # tokens a serving engine puts in one pass (vLLM's max_num_batched_tokens)
@@ -86,10 +86,10 @@ def decode_pass(shape: ShapeColumns, work: WorkloadColumns) -> Pass:
     )
 
 
-def count_phase(phase: Phase, shape: ShapeColumns, work: WorkloadColumns) -> KernelTable:
+def count_phase(phase: Phase, shape: ShapeColumns, work: WorkloadColumns) -> OperatorTable:
     """Return the kernel table of one phase for all requests (``shape`` and ``work`` row by row)."""
     run = prefill_pass(shape, work) if phase == "prefill" else decode_pass(shape, work)
-    out = SlotAccumulator(len(work.batch_size))
+    out = OperatorAccumulator(len(work.batch_size))
     _embedding_and_head(out, shape, work, run)
     _attention_projections(out, shape, work, run, absorbed=phase == "decode")
     _attention(out, shape, work, run, cached=phase == "decode")
@@ -98,7 +98,7 @@ def count_phase(phase: Phase, shape: ShapeColumns, work: WorkloadColumns) -> Ker
     _dense_mlp(out, shape, work, run)
     _experts(out, shape, work, run)
     _communication(out, shape, work, run)
-    return KernelTable(phase=phase, steps=run.steps, rows_per_pass=run.rows_per_step, **out.arrays)
+    return OperatorTable(phase=phase, steps=run.steps, rows_per_pass=run.rows_per_step, **out.arrays)
 
 
 def expected_experts_hit(n_experts: Column, experts_per_token: Column, rows: Column) -> Column:
@@ -118,8 +118,8 @@ def stream_bytes_per_element(work: WorkloadColumns) -> Column:
 
 
 def _gemm(
-    out: SlotAccumulator,
-    slot: str,
+    out: OperatorAccumulator,
+    operator: str,
     run: Pass,
     work: WorkloadColumns,
     *,
@@ -138,7 +138,7 @@ def _gemm(
     elements = width_in * width_out if params is None else params
     streamed = (width_out + between) * stream_bytes_per_element(work)
     out.add(
-        slot,
+        operator,
         launches=layers * run.steps * launches_per_layer,
         flops=2.0 * run.rows * elements * layers,
         weight_bytes=run.steps * elements * layers * weight_bytes_per_element,
@@ -148,7 +148,9 @@ def _gemm(
     )
 
 
-def _embedding_and_head(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
+def _embedding_and_head(
+    out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass
+) -> None:
     vocab = shape.vocab_size / work.tensor_parallel
     act = stream_bytes_per_element(work)
     looked_up = run.rows * shape.hidden_dim * work.embedding_weight_bytes_per_element / work.tensor_parallel
@@ -181,7 +183,7 @@ def kv_elements_per_token(shape: ShapeColumns, work: WorkloadColumns) -> Column:
     return np.where(shape.is_mla, latent, 2.0 * kv_heads_per_gpu(shape, work) * shape.head_dim)
 
 
-def _attention_projections(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass, *,
+def _attention_projections(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass, *,
                            absorbed: bool) -> None:  # fmt: skip
     layers = shape.n_attention_layers
     tp = work.tensor_parallel
@@ -225,7 +227,7 @@ def _attention_projections(out: SlotAccumulator, shape: ShapeColumns, work: Work
 
 
 def _attention(
-    out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass, *, cached: bool
+    out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass, *, cached: bool
 ) -> None:
     heads = shape.n_heads / work.tensor_parallel
     per_token = kv_elements_per_token(shape, work) * work.kv_bytes_per_element
@@ -239,14 +241,14 @@ def _attention(
     layers = shape.n_attention_layers
     out.add("kv_cache", launches=layers * run.steps, kv_bytes=run.rows * per_token * layers,
             width_out=kv_elements_per_token(shape, work))  # fmt: skip
-    for slot, n_layers, context in (
+    for operator, n_layers, context in (
         ("full_attention", shape.n_full_attention_layers, run.full_context),
         ("sliding_attention", shape.n_sliding_attention_layers, run.sliding_context),
     ):
         # Decode reads the cache of every attended token once a step; prefill reads each key once.
         read = context if cached else run.rows
         out.add(
-            slot,
+            operator,
             launches=n_layers * run.steps,
             flops=2.0 * context * heads * score_dim * n_layers,
             kv_bytes=read * per_token * n_layers,
@@ -256,7 +258,7 @@ def _attention(
         )
 
 
-def _recurrent(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
+def _recurrent(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     layers, tp = shape.n_recurrent_layers, work.tensor_parallel
     _gemm(out, "recurrent_in_projection", run, work, layers=layers, width_in=shape.hidden_dim,
           width_out=shape.recurrent_in_dim / tp,
@@ -281,7 +283,9 @@ def _recurrent(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns,
           weight_bytes_per_element=work.recurrent_weight_bytes_per_element)  # fmt: skip
 
 
-def _norms_and_residuals(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
+def _norms_and_residuals(
+    out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass
+) -> None:
     hidden, act = shape.hidden_dim, stream_bytes_per_element(work)
     stream = run.rows * hidden * act
     for prefix, layers in (("mixer", shape.n_mixer_layers), ("mlp", shape.n_ffn_layers)):
@@ -293,7 +297,7 @@ def _norms_and_residuals(out: SlotAccumulator, shape: ShapeColumns, work: Worklo
             width_out=hidden)  # fmt: skip
 
 
-def _dense_mlp(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
+def _dense_mlp(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     layers, ffn = shape.n_dense_mlp_layers, shape.ffn_dim / work.tensor_parallel
     up = ffn * (1.0 + shape.gated_mlp)
     _gemm(out, "mlp_up", run, work, layers=layers, width_in=shape.hidden_dim, width_out=up,
@@ -305,7 +309,7 @@ def _dense_mlp(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns,
           weight_bytes_per_element=work.dense_mlp_weight_bytes_per_element)  # fmt: skip
 
 
-def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
+def _experts(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     layers, hidden, act = shape.n_moe_layers, shape.hidden_dim, stream_bytes_per_element(work)
     # Whole experts are spread over expert-parallel GPUs; each is sliced over what tensor parallelism is left.
     slices = work.tensor_parallel / work.expert_parallel
@@ -318,9 +322,9 @@ def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, r
     routed = run.rows * shape.experts_per_token / work.expert_parallel
     _gemm(out, "router", run, work, layers=layers, width_in=hidden, width_out=shape.n_experts,
           weight_bytes_per_element=work.router_weight_bytes_per_element)  # fmt: skip
-    for slot, width_in, width_out in (("expert_up", hidden, up), ("expert_down", ffn, hidden)):
+    for operator, width_in, width_out in (("expert_up", hidden, up), ("expert_down", ffn, hidden)):
         out.add(
-            slot,
+            operator,
             launches=layers * run.steps,
             flops=2.0 * routed * width_in * width_out * layers,
             weight_bytes=run.steps
@@ -347,13 +351,16 @@ def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, r
           between=hidden + shared * (2.0 + shape.gated_experts), launches_per_layer=2.0)  # fmt: skip
 
 
-def _communication(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
+def _communication(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     stream = run.rows * shape.hidden_dim * stream_bytes_per_element(work)
     tp, pp = work.tensor_parallel, work.pipeline_parallel
     ring = 2.0 * (tp - 1.0) / tp  # bytes sent per byte reduced, ring all-reduce
     reduced = run.steps * (tp > 1)
-    for slot, layers in (("mixer_all_reduce", shape.n_mixer_layers), ("mlp_all_reduce", shape.n_ffn_layers)):
-        out.add(slot, launches=layers * reduced, network_bytes=ring * stream * layers,
+    for operator, layers in (
+        ("mixer_all_reduce", shape.n_mixer_layers),
+        ("mlp_all_reduce", shape.n_ffn_layers),
+    ):
+        out.add(operator, launches=layers * reduced, network_bytes=ring * stream * layers,
                 activation_bytes=2.0 * stream * layers, width_out=shape.hidden_dim)  # fmt: skip
     out.add("pipeline_send", launches=run.steps * (pp - 1.0), network_bytes=stream / tp * (pp - 1.0),
             activation_bytes=2.0 * stream / tp * (pp - 1.0), width_out=shape.hidden_dim)  # fmt: skip

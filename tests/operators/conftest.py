@@ -12,8 +12,8 @@ import pytest
 from llmco2.catalog.architecture import Architecture
 from llmco2.operators.columns import SHAPE_FIELDS, Column, ShapeColumns, WorkloadColumns, shape_columns
 from llmco2.operators.counting import count_phase
-from llmco2.operators.names import SLOTS, Phase
-from llmco2.operators.table import KernelTable
+from llmco2.operators.names import OPERATORS, Phase
+from llmco2.operators.table import OperatorTable
 
 WorkloadMaker = Callable[..., WorkloadColumns]
 Counter = Callable[..., dict[str, dict[str, float]]]
@@ -62,10 +62,10 @@ def _workload(n: int = 1, **values: float | Column) -> WorkloadColumns:
     )
 
 
-def _rows(table: KernelTable) -> dict[str, dict[str, float]]:
+def _rows(table: OperatorTable) -> dict[str, dict[str, float]]:
     return {
-        slot: {name: float(getattr(table, name)[0, i]) for name in TABLE_QUANTITIES}
-        for i, slot in enumerate(SLOTS)
+        operator: {name: float(getattr(table, name)[0, i]) for name in TABLE_QUANTITIES}
+        for i, operator in enumerate(OPERATORS)
     }
 
 
@@ -77,7 +77,7 @@ def workload() -> WorkloadMaker:
 
 @pytest.fixture(scope="session")
 def count() -> Counter:
-    """``count(phase, architecture, **workload)``: the quantities of every slot by name."""
+    """``count(phase, architecture, **workload)``: the quantities of every operator by name."""
 
     def run(phase: Phase, architecture: Architecture, **values: float) -> dict[str, dict[str, float]]:
         return _rows(count_phase(phase, shape_columns([architecture]), _workload(1, **values)))

@@ -12,7 +12,7 @@ from llmco2.catalog.params import WeightElements, parameter_count, weight_elemen
 from llmco2.operators.columns import SHAPE_FIELDS, Column, ShapeColumns, WorkloadColumns
 from llmco2.operators.counting import count_phase
 from llmco2.operators.memory import weights_bytes_per_gpu
-from llmco2.operators.names import SLOT_INDEX, SLOTS
+from llmco2.operators.names import OPERATOR_INDEX, OPERATORS
 
 N = 400
 EVERY_EXPERT_IS_HIT = 1e9  # tokens in the step
@@ -56,8 +56,8 @@ def test_a_decode_step_reads_every_matrix_once(
     )
     read = count_phase("decode", shape, work).weight_bytes
 
-    def of(*slots: str) -> Column:
-        total: Column = read[:, [SLOT_INDEX[s] for s in slots]].sum(axis=1)
+    def of(*operators: str) -> Column:
+        total: Column = read[:, [OPERATOR_INDEX[s] for s in operators]].sum(axis=1)
         return total
 
     table = _part(parts, "embedding")
@@ -83,7 +83,7 @@ def test_a_decode_step_reads_the_whole_model(
     """At two bytes everywhere: all parameters less vectors and an embedding table that is not the head."""
     work = workload(N, batch_size=EVERY_EXPERT_IS_HIT, output_tokens=2)
     read = count_phase("decode", shape, work).weight_bytes
-    matrices = [i for i, slot in enumerate(SLOTS) if slot != "embedding"]
+    matrices = [i for i, operator in enumerate(OPERATORS) if operator != "embedding"]
     table = _part(parts, "embedding") * (shape.tied_embeddings == 0)
     expected = 2.0 * (_part(parts, "total") - table - shape.other_params)
     np.testing.assert_allclose(read[:, matrices].sum(axis=1), expected, rtol=1e-9)
