@@ -26,7 +26,7 @@ from torch_geometric.nn import SAGEConv, global_max_pool
 from llmco2.deployment.columns import deployment_columns
 from llmco2.deployment.deployment import Deployment
 from llmco2.networks.batch import phase_graph_data
-from llmco2.operators.names import KINDS, OPERATOR_KINDS, PHASES
+from llmco2.operators.names import KINDS, PHASES, SLOT_KINDS
 from llmco2.operators.roofline import peak_flops_per_s
 from llmco2.physics.descriptors import phase_graphs
 from llmco2.physics.readout import PhaseBasis
@@ -56,7 +56,7 @@ class PaperInputs:
     """What the two networks read of each deployment."""
 
     graphs: tuple[tuple[Data, ...], tuple[Data, ...]]  # per phase and deployment: edge_index, slot
-    peak_flops_per_s: Tensor  # (n_deployments, n_operators)
+    peak_flops_per_s: Tensor  # (n_deployments, n_slots)
     memory_bandwidth_bytes_per_s: Tensor  # (n_deployments,)
     network_bytes_per_s: Tensor  # (n_deployments,)
     features: Tensor  # (n_deployments, len(DEPLOYMENT_FEATURES))
@@ -127,9 +127,7 @@ class PaperNetwork(nn.Module):
         self.prefill = PhaseEnergyNetwork(hidden_dim=hidden_dim, dropout=dropout)
         self.decode = PhaseEnergyNetwork(hidden_dim=hidden_dim, dropout=dropout, n_extra=1)
         self.register_buffer("kind_one_hot", torch.empty(0), persistent=False)
-        self.kind_one_hot = torch.tensor(
-            [[float(kind == k) for k in KINDS] for kind in OPERATOR_KINDS.values()]
-        )
+        self.kind_one_hot = torch.tensor([[float(kind == k) for k in KINDS] for kind in SLOT_KINDS.values()])
 
     def forward(
         self, inputs: PaperInputs, bases: tuple[PhaseBasis, PhaseBasis], deployment: Tensor

@@ -31,13 +31,30 @@ class Architecture:
     n_kv_heads: int = 0
     head_dim: int = 0
     gated_attention_output: bool = False  # the query projection also makes an output gate of its own width
+    sliding_n_heads: int = 0  # of layers with a window, where they differ from the others; 0: as those
+    sliding_n_kv_heads: int = 0
+    sliding_head_dim: int = 0
+    n_shared_kv_full_layers: int = 0  # of the full layers, those that read an earlier layer's keys and values
+    n_shared_kv_sliding_layers: int = 0
+    keys_are_values: bool = False  # one projection and one cached vector serve as key and as value
+    o_lora_rank: int = (
+        0  # 0: one output projection; else to this rank in each of o_groups groups of heads, then up
+    )
+    o_groups: int = 0
+
+    # sparse attention: an indexer picks the tokens that a full layer reads (DeepSeek-V3.2, arXiv 2512.02556)
+    index_topk_tokens: int = 0  # 0: every token is read
+    n_index_layers: int = 0  # layers with an indexer of their own; others take over its choice
+    index_n_heads: int = 0
+    index_head_dim: int = 0  # of the indexer's queries and of its one cached key a token
+    kv_compression: int = 0  # tokens of a full layer that share one entry of its cache; 0: none share
 
     # multi-head latent attention (where kv_lora_rank > 0; the cache is kv_lora_rank + qk_rope_head_dim)
-    q_lora_rank: int = 0
+    q_lora_rank: int = 0  # also of other attention whose queries pass through a narrow vector
     kv_lora_rank: int = 0
     qk_nope_head_dim: int = 0
     qk_rope_head_dim: int = 0
-    v_head_dim: int = 0
+    v_head_dim: int = 0  # also of other attention whose values are not as wide as its keys; 0: as wide
 
     # recurrent mixers: Mamba, Mamba-2, gated delta-net
     n_recurrent_layers: int = 0
@@ -62,6 +79,7 @@ class Architecture:
 
     # what no matrix product carries: biases, norms, positions, convolutions' small vectors
     other_params: int = 0
+    lookup_params: int = 0  # further tables of which a token reads a row, as embeddings of each layer
     checkpoint_precision: str = "bf16"  # of the published weights; a name of catalog.precisions
     fp8_in_blocks: bool = False  # its published FP8 weights have a scale per 128x128 block, not per channel
     stored: PartPrecisions | None = None  # by part, where the checkpoint's own record says so

@@ -16,15 +16,16 @@ from typing import Any, Final
 
 from llmco2.catalog import hf_hybrids, hf_mixed, tables
 from llmco2.catalog.architecture import Architecture
-from llmco2.catalog.hf_decoders import read_decoder
-from llmco2.catalog.hf_keys import Config
+from llmco2.catalog.hf_decoders import NULL_WIDTH_TYPES, read_decoder
+from llmco2.catalog.hf_keys import MAX_WIDTH, Config
 from llmco2.catalog.hf_precision import with_precision
+from llmco2.catalog.hf_towers import WHAT, language_tower, refuse_other_networks, refuse_unnamed_decoder
 from llmco2.catalog.hf_traits import GENERIC, TRAITS
+from llmco2.catalog.hf_transformers import class_facts
+from llmco2.catalog.hf_unknown import checked_unknown
 from llmco2.errors import FileFormatError, explain
 
-WHAT: Final = "the config.json of a decoder-only language model"
-_NESTED_KEYS: Final = ("text_config", "llm_config", "language_config", "text_model_config")
-_HYBRID_READERS: Final[Mapping[str, Callable[[Config, str], Architecture]]] = MappingProxyType(
+_READERS: Final[Mapping[str, Callable[[Config, str], Architecture]]] = MappingProxyType(
     {
         "mamba": hf_hybrids.read_mamba,
         "falcon_mamba": hf_hybrids.read_mamba,
@@ -41,30 +42,11 @@ _HYBRID_READERS: Final[Mapping[str, Callable[[Config, str], Architecture]]] = Ma
         "kimi_linear": hf_mixed.read_kimi_linear,
     }
 )
-# Marks of mechanisms that a reader must know: an unknown model type with one is refused, not guessed at.
-_UNMODELLED_PREFIXES: Final = (
-    "kv_lora",
-    "o_lora",
-    "linear_",
-    "mamba",
-    "ssm_",
-    "compress_",
-    "hybrid",
-    "swa_",
-    "global_head",
-    "index_",
-    "moe_latent",
-    "block_configs",
-    "layers_block",
-    "conv_L",
-    "gdn_",
-    "kda_",
-    "num_kv_shared",
-    "attn_layer_",
+# Sizes that no reader may take from elsewhere where the file says null.
+_SIZES: Final = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"),
+    *("n_embd", "n_layer", "n_head", "d_model"),
 )
-# Keys that only other kinds of network have: encoders, encoder-decoders, diffusion pipelines, recurrent RWKV.
-_FOREIGN_KEYS: Final = ("type_vocab_size", "_class_name", "encoder_layers", "d_kv", "attention_hidden_size")
-_DECODER_SUFFIXES: Final = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
 def read_hf_config(path: Path, model_id: str = "") -> Architecture:
@@ -83,9 +65,11 @@ def read_hf_config(path: Path, model_id: str = "") -> Architecture:
         values["quantization_config"] = tables.read_json_object(side_file, "a quantisation record").get(
             "quantization"
         )
+    if file.with_name("config_sentence_transformers.json").is_file():
+        raise FileFormatError(
+            explain(f"{file} is of a sentence-transformers folder, which embeds texts", expected=WHAT)
+        )
     name = model_id or file.resolve().parent.name or str(values.get("_name_or_path") or "model")
-    if _model_type(_language_tower(values)) not in known_model_types():
-        values = _with_class_defaults(file, values)
     return architecture_from_hf_config(values, model_id=name, where=str(file))
 
 
@@ -94,23 +78,25 @@ def architecture_from_hf_config(
 ) -> Architecture:
     """Return the architecture that the values of a ``config.json`` describe; ``where`` names them in errors.
 
-    An unknown model type is read as a Llama-like decoder when its architecture names a causal language model
-    and the keys are there; it then carries ``confidence`` "low".
+    A model type that no reader knows is read as a Llama-like decoder, or with the help of the installed
+    transformers, where nothing speaks against it; ``confidence`` is then "low" and ``assumptions`` say so.
     """
-    tower = _language_tower(values)
-    model_type = _model_type(tower)
-    _refuse_foreign(values, tower, where)
-    traits = TRAITS.get(model_type)
-    merged = {key: value for key, value in tower.items() if value is not None}
-    if tower is not values and isinstance(values.get("tie_word_embeddings"), bool):
-        merged.setdefault("tie_word_embeddings", values["tie_word_embeddings"])
-    config = Config(values=merged, defaults=(traits or GENERIC).defaults if traits else {}, where=where)
-    reader = _HYBRID_READERS.get(model_type)
-    if reader is not None:
-        architecture = reader(config, model_id)
-    else:
-        architecture = read_decoder(config, model_type, traits or GENERIC, model_id)
-    known = reader is not None or traits is not None
+    refuse_other_networks(values, where)
+    tower = language_tower(values)
+    model_type = str(tower.get("model_type") or "")
+    if tower is not values:
+        refuse_other_networks({key: v for key, v in tower.items() if key != "architectures"}, where)
+    known = model_type in known_model_types()
+    facts = None
+    if not known:
+        refuse_unnamed_decoder(values, where)
+        facts = class_facts(values)
+        tower = facts.values if facts else tower
+    config = _config(values, tower, model_type, where)
+    _refuse_null_sizes(tower, model_type, where)
+    architecture = _read(config, model_type, model_id)
+    if not known:
+        architecture = checked_unknown(architecture, config, model_type, facts)
     architecture = with_precision(architecture, config, values, tower, model_type)
     return dataclasses.replace(
         architecture,
@@ -122,62 +108,28 @@ def architecture_from_hf_config(
 
 def known_model_types() -> frozenset[str]:
     """Return the model types that are read without transformers."""
-    return frozenset(TRAITS) | frozenset(_HYBRID_READERS)
+    return frozenset(TRAITS) | frozenset(_READERS)
 
 
-def _language_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    for key in _NESTED_KEYS:
-        nested = values.get(key)
-        if isinstance(nested, Mapping) and nested and "hidden_size" not in values:
-            return nested
-    return values
+def _config(values: Mapping[str, Any], tower: Mapping[str, Any], model_type: str, where: str) -> Config:
+    merged = {key: value for key, value in tower.items() if value is not None}
+    if tower is not values and isinstance(values.get("tie_word_embeddings"), bool):
+        merged.setdefault("tie_word_embeddings", values["tie_word_embeddings"])
+    traits = TRAITS.get(model_type)
+    return Config(values=merged, defaults=traits.defaults if traits else {}, where=where)
 
 
-def _model_type(tower: Mapping[str, Any]) -> str:
-    return str(tower.get("model_type") or "")
+def _read(config: Config, model_type: str, model_id: str) -> Architecture:
+    reader = _READERS.get(model_type)
+    if reader is not None:
+        return reader(config, model_id)
+    return read_decoder(config, model_type, TRAITS.get(model_type, GENERIC), model_id)
 
 
-def _refuse_foreign(values: Mapping[str, Any], tower: Mapping[str, Any], where: str) -> None:
-    model_type = str(values.get("model_type") or values.get("_class_name") or "none")
-    foreign = next((key for key in _FOREIGN_KEYS if key in values), "")
-    if foreign or values.get("is_encoder_decoder") is True:
+def _refuse_null_sizes(tower: Mapping[str, Any], model_type: str, where: str) -> None:
+    """Raise FileFormatError for a size that is there and null, where the type does not mean a default by it."""
+    null = next((key for key in _SIZES if key in tower and tower[key] is None), "")
+    if null and not (null == "intermediate_size" and model_type in NULL_WIDTH_TYPES):
         raise FileFormatError(
-            explain(
-                f"{where} is no decoder-only language model", got=f"model type {model_type!r}", expected=WHAT
-            )
+            explain(f"{where}: {null} is null", expected=f"a whole number from 1 to {MAX_WIDTH:,}")
         )
-    if _model_type(tower) in known_model_types():
-        return
-    strange = next((key for key in tower if key.startswith(_UNMODELLED_PREFIXES)), "")
-    if strange:
-        raise FileFormatError(
-            explain(
-                f"{where}: model type {_model_type(tower)!r} is not known here",
-                got=f"the key {strange!r}",
-                expected=WHAT,
-                remedy="give its layers with architecture_from_shape",
-            )
-        )
-    architectures = values.get("architectures")
-    named = [str(name) for name in architectures] if isinstance(architectures, list) else []
-    if not any(name.endswith(_DECODER_SUFFIXES) for name in named):
-        raise FileFormatError(
-            explain(
-                f"{where} names no causal language model",
-                got=f"model type {model_type!r}, architectures {named}",
-                expected=WHAT,
-            )
-        )
-
-
-def _with_class_defaults(file: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Return ``values`` over the defaults of its transformers class, where transformers knows it."""
-    try:
-        from transformers import AutoConfig  # noqa: PLC0415 - heavy, and only for model types unknown here
-    except ImportError:
-        return values
-    try:
-        filled = AutoConfig.from_pretrained(file.parent, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError):
-        return values  # unknown there as well: the keys of the file decide
-    return {**filled.to_dict(), **values}

@@ -15,7 +15,11 @@ _WINDOWED_LAYER_KINDS: Final = frozenset({"sliding_attention", "chunked_attentio
 # Types whose files may leave the width of the feed-forward block to the class: four times the hidden width.
 _FOURFOLD_MLP_TYPES: Final = frozenset(
     {"gpt2", "gptj", "bloom", "falcon", "mpt", "gpt_neo", "gpt_bigcode", "codegen"}
+    | {"RefinedWebModel", "RefinedWeb"}
 )
+NULL_WIDTH_TYPES: Final = _FOURFOLD_MLP_TYPES | {
+    "nemotron-nas"
+}  # a null width of the MLP means the type's own
 Fields = dict[str, Any]
 
 
@@ -78,7 +82,21 @@ def attention_fields(config: Config, model_type: str, n_layers: int) -> Fields:
             "qk_rope_head_dim": rope,
             "v_head_dim": config.whole("v_head_dim"),
         }
-    return fields
+    return fields | _indexer_fields(config, n_layers)
+
+
+def _indexer_fields(config: Config, n_layers: int) -> Fields:
+    """Return the indexer of sparse attention; layers of the kind "shared" take over an earlier one's choice."""
+    if not config.get("index_topk"):
+        return {}
+    kinds = config.get("indexer_types")
+    n_own = sum(kind == "full" for kind in kinds[:n_layers]) if isinstance(kinds, list) else n_layers
+    return {
+        "index_topk_tokens": config.whole("index_topk"),
+        "n_index_layers": n_own,
+        "index_n_heads": config.whole("index_n_heads"),
+        "index_head_dim": config.whole("index_head_dim"),
+    }
 
 
 def sliding_layers(config: Config, model_type: str, n_layers: int) -> tuple[int, int]:
@@ -143,6 +161,9 @@ def mlp_fields(config: Config, model_type: str, traits: Traits, n_layers: int) -
 def is_moe_layer(config: Config, layer: int) -> bool:
     """Return whether the layer (counted from 0) of a model with experts has them."""
     frequency = config.get("moe_layer_freq")
+    kinds = config.get("mlp_layer_types")
+    if isinstance(kinds, list) and kinds:
+        return layer < len(kinds) and kinds[layer] == "sparse"
     if isinstance(frequency, list):
         return layer < len(frequency) and bool(frequency[layer])
     if config.get("first_k_dense_replace") is not None or frequency is not None:
@@ -189,9 +210,7 @@ def _other_params(arch: Architecture, config: Config, model_type: str, traits: T
         total += n_layers * (arch.n_heads + experts)
     if model_type == "apertus":  # two learned scalars of each activation function
         total += 2 * n_layers
-    if config.get("index_n_heads"):
-        total += n_layers * _indexer_params(arch, config)
-    return total
+    return total + 2 * arch.n_index_layers * arch.index_head_dim  # norms of the indexers' keys
 
 
 def _norms_per_layer(config: Config, model_type: str, traits: Traits) -> int:
@@ -225,9 +244,3 @@ def _qk_norms(arch: Architecture, config: Config, traits: Traits, model_type: st
     if traits.qk_norm == "width" or config.flag(on_demand.get(model_type, ""), default=False):
         return width
     return 0
-
-
-def _indexer_params(arch: Architecture, config: Config) -> int:
-    """Return the elements of one layer's sparse-attention indexer: queries, keys, weights, norm."""
-    heads, head_dim = config.whole("index_n_heads"), config.whole("index_head_dim")
-    return arch.q_lora_rank * heads * head_dim + arch.hidden_dim * (head_dim + heads) + 2 * head_dim

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmco2.errors import FileFormatError, explain
@@ -22,9 +22,11 @@ class Config:
     values: Mapping[str, Any]
     defaults: Mapping[str, Any]
     where: str  # the file, for errors
+    used: set[str] = field(default_factory=set, compare=False, repr=False)  # keys that a reader asked for
 
     def get(self, *keys: str) -> Any:
         """Return the first value that is present and not null under ``keys``; defaults come last."""
+        self.used.update(keys)
         for source in (self.values, self.defaults):
             for key in keys:
                 value = source.get(key)
@@ -64,6 +66,12 @@ class Config:
         """Return the nested configuration under ``key`` (empty where there is none)."""
         value = self.get(key)
         return Config(values=value if isinstance(value, Mapping) else {}, defaults={}, where=self.where)
+
+    def over(self, changes: Mapping[str, Any]) -> Config:
+        """Return this configuration with some values exchanged."""
+        return Config(
+            values={**self.values, **changes}, defaults=self.defaults, where=self.where, used=self.used
+        )
 
     def _checked(self, key: str, value: Any, *, low: int) -> int:
         ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

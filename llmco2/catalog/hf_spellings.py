@@ -21,8 +21,7 @@ def in_known_keys(config: Config, model_type: str) -> Config:
     rewrite = _REWRITERS.get(model_type)
     if rewrite is None:
         return config
-    values = {**config.values, **rewrite(config)}
-    return Config(values=values, defaults=config.defaults, where=config.where)
+    return config.over(rewrite(config))
 
 
 def _dbrx(config: Config) -> Values:

@@ -23,12 +23,19 @@ from llmco2.errors import FileFormatError, InputError, UnknownNameError, explain
 
 _NOT_COLUMNS: Final = frozenset({"stored", "assumptions"})  # only a checkpoint's own record has them
 _FIELDS: Final = tuple(field for field in dataclasses.fields(Architecture) if field.name not in _NOT_COLUMNS)
-REQUIRED_COLUMNS: Final = tuple(field.name for field in _FIELDS)
+COLUMNS: Final = tuple(field.name for field in _FIELDS)
 _TEXT_FIELDS: Final = frozenset(
     {"model_id", "family", "checkpoint_precision", "source", "retrieved", "confidence"}
 )
 _FLAG_FIELDS: Final = frozenset(
-    {"tied_embeddings", "gated_attention_output", "gated_mlp", "gated_experts", "fp8_in_blocks"}
+    {
+        "tied_embeddings",
+        "gated_attention_output",
+        "gated_mlp",
+        "gated_experts",
+        "fp8_in_blocks",
+        "keys_are_values",
+    }
 )
 _OPTIONAL_FIELDS: Final = frozenset({"max_context_tokens", "stated_params"})
 ALIAS_COLUMNS: Final = ("alias", "model_id", "checkpoint_precision")
@@ -37,7 +44,7 @@ ALIAS_COLUMNS: Final = ("alias", "model_id", "checkpoint_precision")
 @lru_cache(maxsize=1)
 def load_models() -> Mapping[str, Architecture]:
     """Return every architecture of ``datasets/models.csv`` by its id, in the table's order."""
-    rows = tables.read_table("models.csv", REQUIRED_COLUMNS)
+    rows = tables.read_table("models.csv", COLUMNS)
     models = (_from_row(row, f"models.csv line {line}") for line, row in enumerate(rows, start=2))
     with tables.shipped("models.csv"):
         return MappingProxyType({model.model_id: model for model in models})
@@ -130,7 +137,7 @@ def architecture_from_shape(
 
 
 def _check_counts(widths: Mapping[str, Any], more: Mapping[str, Any]) -> None:
-    unknown = sorted(set(more) - set(REQUIRED_COLUMNS))
+    unknown = sorted(set(more) - set(COLUMNS))
     if unknown:
         raise InputError(
             explain("unknown shape argument", got=unknown[0], expected="a field of Architecture")
@@ -192,7 +199,7 @@ def _index() -> Mapping[str, tuple[str, str]]:
 
 def _from_row(row: Mapping[str, str], where: str) -> Architecture:
     values: dict[str, Any] = {}
-    for name in REQUIRED_COLUMNS:
+    for name in COLUMNS:
         cell = row.get(name)
         if name in _TEXT_FIELDS:
             values[name] = cell or ""

@@ -33,7 +33,7 @@ from llmco2.deployment.deployment import Deployment
 from llmco2.errors import InputError, explain
 from llmco2.networks.batch import DeploymentBatch, phase_graph_data
 from llmco2.networks.coefficients import Vocabulary
-from llmco2.operators.names import N_OPERATORS, OPERATOR_INDEX, PHASES, Phase
+from llmco2.operators.names import N_SLOTS, PHASES, SLOT_INDEX, Phase
 from llmco2.physics.basis import phase_basis
 from llmco2.physics.descriptors import PhaseGraphs, phase_graphs
 from llmco2.physics.readout import PhaseBasis
@@ -251,9 +251,9 @@ def _all_reduce(row: dict[str, Any]) -> _Parts:
 
 
 def _kept_slots(kernels: list[OneKernel]) -> NDArray[np.bool_]:
-    keep = np.zeros((len(kernels), N_OPERATORS), dtype=bool)
+    keep = np.zeros((len(kernels), N_SLOTS), dtype=bool)
     for i, kernel in enumerate(kernels):
-        keep[i, [OPERATOR_INDEX[slot] for slot in kernel.slots]] = True
+        keep[i, [SLOT_INDEX[slot] for slot in kernel.slots]] = True
     return keep
 
 

@@ -15,7 +15,7 @@ from torch_geometric.data import Batch, Data
 
 from llmco2.deployment.columns import DeploymentColumns
 from llmco2.operators.graph import data_flow
-from llmco2.operators.names import OPERATOR_INDEX, OPERATORS, PHASES
+from llmco2.operators.names import PHASES, SLOT_INDEX, SLOTS
 from llmco2.physics.descriptors import PhaseGraphs, phase_graphs
 
 
@@ -36,7 +36,7 @@ class DeploymentBatch:
 def phase_graph_data(graphs: PhaseGraphs) -> list[Data]:
     """Return one torch-geometric graph per deployment; edges go both ways along the data flow."""
     return [
-        _one_graph(graphs, row, tuple(s for s, p in zip(OPERATORS, graphs.present[row], strict=True) if p))
+        _one_graph(graphs, row, tuple(s for s, p in zip(SLOTS, graphs.present[row], strict=True) if p))
         for row in range(len(graphs.present))
     ]
 
@@ -45,7 +45,7 @@ def _one_graph(graphs: PhaseGraphs, row: int, slots: tuple[str, ...]) -> Data:
     position = {slot: i for i, slot in enumerate(slots)}
     forward = [(position[a], position[b]) for a, b in data_flow(graphs.phase, slots)]
     both = forward + [(b, a) for a, b in forward]
-    slot = np.array([OPERATOR_INDEX[s] for s in slots], dtype=np.int64)
+    slot = np.array([SLOT_INDEX[s] for s in slots], dtype=np.int64)
     return Data(
         x=torch.from_numpy(graphs.features[row, slot]),
         edge_index=torch.tensor(both, dtype=torch.long).reshape(-1, 2).T.contiguous(),

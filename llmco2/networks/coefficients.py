@@ -17,14 +17,14 @@ from torch_geometric.nn import SAGEConv, global_mean_pool
 
 from llmco2.networks.batch import DeploymentBatch
 from llmco2.networks.engine_priors import engine_phase_mean, engine_slot_mean
-from llmco2.operators.names import KINDS, N_OPERATORS, OPERATOR_KINDS, PHASES
+from llmco2.operators.names import KINDS, N_SLOTS, PHASES, SLOT_KINDS
 from llmco2.physics.descriptors import N_DEPLOYMENT_FEATURES, N_NODE_FEATURES
 from llmco2.physics.groups import BOARD_KIND
 from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 
 N_SLOT_COEFFICIENTS: Final = len(SLOT_COEFFICIENTS)
 N_PHASE_COEFFICIENTS: Final = len(PHASE_COEFFICIENTS)
-_KIND_OF_SLOT: Final = [KINDS.index(kind) for kind in OPERATOR_KINDS.values()]
+_KIND_OF_SLOT: Final = [KINDS.index(kind) for kind in SLOT_KINDS.values()]
 N_LEVELS: Final = 3  # power, kernel time, host time
 _POWER_SLOT: Final = [name.endswith("_power") for name in SLOT_COEFFICIENTS]
 _POWER_PHASE: Final = [name.endswith("_power") for name in PHASE_COEFFICIENTS]
@@ -159,10 +159,10 @@ class CoefficientNetwork(nn.Module):
         limit = self.correction_limit * is_gate_open(batch).repeat(len(PHASES))[:, None]  # (n_graphs, 1)
         both = torch.cat([hidden, pooled[graphs.batch]], dim=1)
         node = limit[graphs.batch] * torch.tanh(self.slot_head(both) / self.correction_limit)
-        dense = node.new_zeros(n_graphs * N_OPERATORS, N_SLOT_COEFFICIENTS)
-        dense = dense.index_put((graphs.batch * N_OPERATORS + graphs.slot,), node)
+        dense = node.new_zeros(n_graphs * N_SLOTS, N_SLOT_COEFFICIENTS)
+        dense = dense.index_put((graphs.batch * N_SLOTS + graphs.slot,), node)
         phase = limit * torch.tanh(self.phase_head(pooled) / self.correction_limit)
-        return dense.view(len(PHASES), n, N_OPERATORS, -1), phase.view(len(PHASES), n, -1)
+        return dense.view(len(PHASES), n, N_SLOTS, -1), phase.view(len(PHASES), n, -1)
 
 
 def is_gate_open(batch: DeploymentBatch) -> Tensor:

@@ -30,6 +30,19 @@ class ShapeColumns:
     n_kv_heads: Column
     head_dim: Column
     gated_attention_output: Column
+    sliding_n_heads: Column
+    sliding_n_kv_heads: Column
+    sliding_head_dim: Column
+    n_shared_kv_full_layers: Column
+    n_shared_kv_sliding_layers: Column
+    keys_are_values: Column
+    o_lora_rank: Column
+    o_groups: Column
+    index_topk_tokens: Column
+    n_index_layers: Column
+    index_n_heads: Column
+    index_head_dim: Column
+    kv_compression: Column
     q_lora_rank: Column
     kv_lora_rank: Column
     qk_nope_head_dim: Column
@@ -51,6 +64,7 @@ class ShapeColumns:
     gated_experts: Column
     shared_expert_ffn_dim: Column
     other_params: Column
+    lookup_params: Column
 
     @property
     def n_attention_layers(self) -> Column:

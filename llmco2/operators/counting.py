@@ -20,10 +20,20 @@ from typing import Final
 
 import numpy as np
 
+from llmco2.operators.attention import (
+    INDEX_BYTES_PER_ELEMENT,
+    cached_elements_per_token,
+    compression,
+    full_layers,
+    input_elements,
+    output_elements,
+    output_width,
+    sliding_layers,
+)
 from llmco2.operators.columns import Column, ShapeColumns, WorkloadColumns
 from llmco2.operators.context import attended_tokens_between, attended_tokens_up_to
 from llmco2.operators.names import Phase
-from llmco2.operators.table import OperatorAccumulator, OperatorTable
+from llmco2.operators.table import KernelTable, SlotAccumulator
 
 PREFILL_TOKEN_BUDGET: Final = (
     8192.0  # tokens a serving engine puts in one pass (vLLM's max_num_batched_tokens)
@@ -33,6 +43,7 @@ LOGIT_BYTES: Final = 18.0  # read at 16 bit, written and read twice at fp32 (cas
 FLOPS_PER_LOGIT: Final = 5.0
 SAMPLING_LAUNCHES: Final = 4.0  # cast, softmax, draw and what gathers shards of the vocabulary
 ROUTING_LAUNCHES: Final = 3.0  # choice of experts, order of tokens, sum of the experts' results
+INDEXER_PRODUCTS: Final = 3.0  # its queries, its key, the weights of its heads
 STATE_BYTES_PER_ELEMENT: Final = 4.0  # recurrent states are kept in fp32
 NARROWEST_STREAM_BYTES: Final = (
     2.0  # 8-bit engines requantise before each product and keep the rest at 16 bit
@@ -48,6 +59,7 @@ class Pass:
     rows_per_step: Column
     full_context: Column  # Σ over sequences and tokens of tokens attended
     sliding_context: Column
+    scored_context: Column  # the same, of entries that an indexer scores; cache compression counted
     head_rows: Column  # tokens whose logits are computed
     state_passes: Column  # times that a sequence's recurrent state is read and written
 
@@ -62,8 +74,9 @@ def prefill_pass(shape: ShapeColumns, work: WorkloadColumns) -> Pass:
         steps=steps,
         rows=rows,
         rows_per_step=rows / steps,
-        full_context=batch * attended_tokens_up_to(prompt),
+        full_context=batch * attended_tokens_up_to(prompt, _reach(shape)) / compression(shape),
         sliding_context=batch * attended_tokens_up_to(prompt, np.maximum(shape.sliding_window_tokens, 1.0)),
+        scored_context=batch * attended_tokens_up_to(prompt) / compression(shape),
         head_rows=batch,
         state_passes=batch,
     )
@@ -78,18 +91,25 @@ def decode_pass(shape: ShapeColumns, work: WorkloadColumns) -> Pass:
         steps=steps,
         rows=batch * steps,
         rows_per_step=batch,
-        full_context=batch * attended_tokens_between(first, last),
+        full_context=batch * attended_tokens_between(first, last, _reach(shape)) / compression(shape),
         sliding_context=batch
         * attended_tokens_between(first, last, np.maximum(shape.sliding_window_tokens, 1.0)),
+        scored_context=batch * attended_tokens_between(first, last) / compression(shape),
         head_rows=batch * steps,
         state_passes=batch * steps,
     )
 
 
-def count_phase(phase: Phase, shape: ShapeColumns, work: WorkloadColumns) -> OperatorTable:
+def _reach(shape: ShapeColumns) -> Column:
+    """Return how many tokens a full layer attends to: all, or those that its indexer picks."""
+    picked = shape.index_topk_tokens * compression(shape)
+    return np.where(shape.index_topk_tokens > 0, picked, np.inf)
+
+
+def count_phase(phase: Phase, shape: ShapeColumns, work: WorkloadColumns) -> KernelTable:
     """Return the kernel table of one phase for all requests (``shape`` and ``work`` row by row)."""
     run = prefill_pass(shape, work) if phase == "prefill" else decode_pass(shape, work)
-    out = OperatorAccumulator(len(work.batch_size))
+    out = SlotAccumulator(len(work.batch_size))
     _embedding_and_head(out, shape, work, run)
     _attention_projections(out, shape, work, run, absorbed=phase == "decode")
     _attention(out, shape, work, run, cached=phase == "decode")
@@ -98,7 +118,7 @@ def count_phase(phase: Phase, shape: ShapeColumns, work: WorkloadColumns) -> Ope
     _dense_mlp(out, shape, work, run)
     _experts(out, shape, work, run)
     _communication(out, shape, work, run)
-    return OperatorTable(phase=phase, steps=run.steps, rows_per_pass=run.rows_per_step, **out.arrays)
+    return KernelTable(phase=phase, steps=run.steps, rows_per_pass=run.rows_per_step, **out.arrays)
 
 
 def expected_experts_hit(n_experts: Column, experts_per_token: Column, rows: Column) -> Column:
@@ -118,8 +138,8 @@ def stream_bytes_per_element(work: WorkloadColumns) -> Column:
 
 
 def _gemm(
-    out: OperatorAccumulator,
-    operator: str,
+    out: SlotAccumulator,
+    slot: str,
     run: Pass,
     work: WorkloadColumns,
     *,
@@ -138,7 +158,7 @@ def _gemm(
     elements = width_in * width_out if params is None else params
     streamed = (width_out + between) * stream_bytes_per_element(work)
     out.add(
-        operator,
+        slot,
         launches=layers * run.steps * launches_per_layer,
         flops=2.0 * run.rows * elements * layers,
         weight_bytes=run.steps * elements * layers * weight_bytes_per_element,
@@ -148,9 +168,7 @@ def _gemm(
     )
 
 
-def _embedding_and_head(
-    out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass
-) -> None:
+def _embedding_and_head(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     vocab = shape.vocab_size / work.tensor_parallel
     act = stream_bytes_per_element(work)
     looked_up = run.rows * shape.hidden_dim * work.embedding_weight_bytes_per_element / work.tensor_parallel
@@ -172,35 +190,15 @@ def _embedding_and_head(
             network_bytes=(run.head_rows * (shape.vocab_size - vocab)) * act)  # fmt: skip
 
 
-def kv_heads_per_gpu(shape: ShapeColumns, work: WorkloadColumns) -> Column:
-    """Return key-value heads on one GPU; fewer heads than GPUs are replicated."""
-    return np.maximum(shape.n_kv_heads / work.tensor_parallel, np.minimum(shape.n_kv_heads, 1.0))
-
-
-def kv_elements_per_token(shape: ShapeColumns, work: WorkloadColumns) -> Column:
-    """Return cache elements that one token adds in one attention layer on one GPU."""
-    latent = shape.kv_lora_rank + shape.qk_rope_head_dim  # shared by all heads, so replicated
-    return np.where(shape.is_mla, latent, 2.0 * kv_heads_per_gpu(shape, work) * shape.head_dim)
-
-
-def _attention_projections(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass, *,
+def _attention_projections(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass, *,
                            absorbed: bool) -> None:  # fmt: skip
+    """Count the projections of all layers; widths are the mean of layers of different shapes."""
     layers = shape.n_attention_layers
-    tp = work.tensor_parallel
-    heads = shape.n_heads / tp
+    each = np.maximum(layers, 1.0)
+    heads = shape.n_heads / work.tensor_parallel
     hidden = shape.hidden_dim
-    query = heads * shape.head_dim * (1.0 + shape.gated_attention_output)
-    grouped_out = query + 2.0 * kv_heads_per_gpu(shape, work) * shape.head_dim
+    grouped_out = input_elements(shape, work) / each / hidden
     qk_dim = shape.qk_nope_head_dim + shape.qk_rope_head_dim
-    # Latent attention: query down and up, key-value down (replicated), key-value up (or its absorbed halves).
-    direct_query = hidden * heads * qk_dim
-    low_rank_query = hidden * shape.q_lora_rank + shape.q_lora_rank * heads * qk_dim
-    kv_up = shape.kv_lora_rank * heads * (shape.qk_nope_head_dim + shape.v_head_dim)
-    latent_params = (
-        np.where(shape.q_lora_rank > 0, low_rank_query, direct_query)
-        + hidden * (shape.kv_lora_rank + shape.qk_rope_head_dim)
-        + kv_up
-    )
     # Prefill expands the latent into keys and values. Decode instead moves each head's query into the latent
     # space and its result out of it, two more products whose operands pass through memory.
     expanded = 0.0 if absorbed else heads * (shape.qk_nope_head_dim + shape.v_head_dim)
@@ -216,49 +214,64 @@ def _attention_projections(out: OperatorAccumulator, shape: ShapeColumns, work: 
         layers=layers,
         width_in=hidden,
         width_out=np.where(shape.is_mla, mla_out, grouped_out),
-        params=np.where(shape.is_mla, latent_params, hidden * grouped_out),
+        params=input_elements(shape, work) / each,
         weight_bytes_per_element=work.attention_weight_bytes_per_element,
         between=np.where(shape.is_mla, 2.0 * shape.q_lora_rank + through_latent, 0.0),
-        launches_per_layer=np.where(shape.is_mla, np.where(shape.q_lora_rank > 0, 4.0, 3.0), 1.0),
+        launches_per_layer=np.where(shape.is_mla, np.where(shape.q_lora_rank > 0, 4.0, 3.0), 1.0)
+        + INDEXER_PRODUCTS * shape.n_index_layers / each,
     )
-    value_dim = np.where(shape.is_mla, shape.v_head_dim, shape.head_dim)
-    _gemm(out, "output_projection", run, work, layers=layers, width_in=heads * value_dim, width_out=hidden,
+    _gemm(out, "output_projection", run, work, layers=layers, width_in=output_width(shape, work) / each,
+          width_out=hidden, params=output_elements(shape, work) / each,
           weight_bytes_per_element=work.attention_weight_bytes_per_element)  # fmt: skip
 
 
 def _attention(
-    out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass, *, cached: bool
+    out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass, *, cached: bool
 ) -> None:
-    heads = shape.n_heads / work.tensor_parallel
-    per_token = kv_elements_per_token(shape, work) * work.kv_bytes_per_element
-    naive = shape.qk_nope_head_dim + shape.qk_rope_head_dim + shape.v_head_dim
-    latent = 2.0 * shape.kv_lora_rank + shape.qk_rope_head_dim
-    score_dim = np.where(shape.is_mla, latent if cached else naive, 2.0 * shape.head_dim)
-    # Queries and results pass through memory; in prefill so do the keys and values expanded from a latent.
-    moved = (
-        heads * score_dim * np.where(shape.is_mla & (not cached), 2.0, 1.0) * stream_bytes_per_element(work)
+    full, sliding = full_layers(shape, work), sliding_layers(shape, work)
+    own = full.n_own_kv_layers + sliding.n_own_kv_layers
+    written = full.n_own_kv_layers * cached_elements_per_token(shape, full) / compression(shape)
+    written += sliding.n_own_kv_layers * cached_elements_per_token(shape, sliding)
+    index_bytes = shape.n_index_layers * shape.index_head_dim * INDEX_BYTES_PER_ELEMENT / compression(shape)
+    out.add("kv_cache", launches=own * run.steps,
+            kv_bytes=run.rows * (written * work.kv_bytes_per_element + index_bytes),
+            width_out=written / np.maximum(own, 1.0))  # fmt: skip
+    # A layer with a compressed cache attends to its window as well.
+    windowed = np.where(
+        (shape.kv_compression > 1) & (shape.sliding_window_tokens > 0), run.sliding_context, 0.0
     )
-    layers = shape.n_attention_layers
-    out.add("kv_cache", launches=layers * run.steps, kv_bytes=run.rows * per_token * layers,
-            width_out=kv_elements_per_token(shape, work))  # fmt: skip
-    for operator, n_layers, context in (
-        ("full_attention", shape.n_full_attention_layers, run.full_context),
-        ("sliding_attention", shape.n_sliding_attention_layers, run.sliding_context),
+    scored = run.scored_context * shape.n_index_layers * shape.index_head_dim
+    scored_keys = scored if cached else run.rows * shape.n_index_layers * shape.index_head_dim
+    for slot, layers, context, index_flops, index_read in (
+        (
+            "full_attention",
+            full,
+            run.full_context + windowed,
+            2.0 * scored * shape.index_n_heads,
+            scored_keys,
+        ),
+        ("sliding_attention", sliding, run.sliding_context, 0.0, 0.0),
     ):
+        naive = shape.qk_nope_head_dim + shape.qk_rope_head_dim + shape.v_head_dim
+        latent = 2.0 * shape.kv_lora_rank + shape.qk_rope_head_dim
+        score_dim = np.where(shape.is_mla, latent if cached else naive, layers.head_dim + layers.value_dim)
+        # Queries and results pass through memory; in prefill so do the keys and values expanded from a latent.
+        moved = layers.heads * score_dim * np.where(shape.is_mla & (not cached), 2.0, 1.0)
+        per_token = cached_elements_per_token(shape, layers) * work.kv_bytes_per_element
         # Decode reads the cache of every attended token once a step; prefill reads each key once.
         read = context if cached else run.rows
         out.add(
-            operator,
-            launches=n_layers * run.steps,
-            flops=2.0 * context * heads * score_dim * n_layers,
-            kv_bytes=read * per_token * n_layers,
-            activation_bytes=run.rows * moved * n_layers,
+            slot,
+            launches=layers.n_layers * run.steps,
+            flops=2.0 * context * layers.heads * score_dim * layers.n_layers + index_flops,
+            kv_bytes=read * per_token * layers.n_layers + index_read * INDEX_BYTES_PER_ELEMENT,
+            activation_bytes=run.rows * moved * stream_bytes_per_element(work) * layers.n_layers,
             width_in=score_dim,
-            width_out=heads,
+            width_out=layers.heads,
         )
 
 
-def _recurrent(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
+def _recurrent(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     layers, tp = shape.n_recurrent_layers, work.tensor_parallel
     _gemm(out, "recurrent_in_projection", run, work, layers=layers, width_in=shape.hidden_dim,
           width_out=shape.recurrent_in_dim / tp,
@@ -283,9 +296,7 @@ def _recurrent(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColu
           weight_bytes_per_element=work.recurrent_weight_bytes_per_element)  # fmt: skip
 
 
-def _norms_and_residuals(
-    out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass
-) -> None:
+def _norms_and_residuals(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     hidden, act = shape.hidden_dim, stream_bytes_per_element(work)
     stream = run.rows * hidden * act
     for prefix, layers in (("mixer", shape.n_mixer_layers), ("mlp", shape.n_ffn_layers)):
@@ -297,7 +308,7 @@ def _norms_and_residuals(
             width_out=hidden)  # fmt: skip
 
 
-def _dense_mlp(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
+def _dense_mlp(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     layers, ffn = shape.n_dense_mlp_layers, shape.ffn_dim / work.tensor_parallel
     up = ffn * (1.0 + shape.gated_mlp)
     _gemm(out, "mlp_up", run, work, layers=layers, width_in=shape.hidden_dim, width_out=up,
@@ -309,7 +320,7 @@ def _dense_mlp(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColu
           weight_bytes_per_element=work.dense_mlp_weight_bytes_per_element)  # fmt: skip
 
 
-def _experts(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
+def _experts(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     layers, hidden, act = shape.n_moe_layers, shape.hidden_dim, stream_bytes_per_element(work)
     # Whole experts are spread over expert-parallel GPUs; each is sliced over what tensor parallelism is left.
     slices = work.tensor_parallel / work.expert_parallel
@@ -322,9 +333,9 @@ def _experts(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumn
     routed = run.rows * shape.experts_per_token / work.expert_parallel
     _gemm(out, "router", run, work, layers=layers, width_in=hidden, width_out=shape.n_experts,
           weight_bytes_per_element=work.router_weight_bytes_per_element)  # fmt: skip
-    for operator, width_in, width_out in (("expert_up", hidden, up), ("expert_down", ffn, hidden)):
+    for slot, width_in, width_out in (("expert_up", hidden, up), ("expert_down", ffn, hidden)):
         out.add(
-            operator,
+            slot,
             launches=layers * run.steps,
             flops=2.0 * routed * width_in * width_out * layers,
             weight_bytes=run.steps
@@ -351,16 +362,13 @@ def _experts(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumn
           between=hidden + shared * (2.0 + shape.gated_experts), launches_per_layer=2.0)  # fmt: skip
 
 
-def _communication(out: OperatorAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
+def _communication(out: SlotAccumulator, shape: ShapeColumns, work: WorkloadColumns, run: Pass) -> None:
     stream = run.rows * shape.hidden_dim * stream_bytes_per_element(work)
     tp, pp = work.tensor_parallel, work.pipeline_parallel
     ring = 2.0 * (tp - 1.0) / tp  # bytes sent per byte reduced, ring all-reduce
     reduced = run.steps * (tp > 1)
-    for operator, layers in (
-        ("mixer_all_reduce", shape.n_mixer_layers),
-        ("mlp_all_reduce", shape.n_ffn_layers),
-    ):
-        out.add(operator, launches=layers * reduced, network_bytes=ring * stream * layers,
+    for slot, layers in (("mixer_all_reduce", shape.n_mixer_layers), ("mlp_all_reduce", shape.n_ffn_layers)):
+        out.add(slot, launches=layers * reduced, network_bytes=ring * stream * layers,
                 activation_bytes=2.0 * stream * layers, width_out=shape.hidden_dim)  # fmt: skip
     out.add("pipeline_send", launches=run.steps * (pp - 1.0), network_bytes=stream / tp * (pp - 1.0),
             activation_bytes=2.0 * stream / tp * (pp - 1.0), width_out=shape.hidden_dim)  # fmt: skip

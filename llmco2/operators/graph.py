@@ -1,6 +1,6 @@
-"""The operator graph of a phase: which operators are there and how data flows between them.
+"""The kernel graph of a phase: which slots are there and how data flows between them.
 
-Invariant: a graph is a directed acyclic graph over the operators that have launches. Prefill computes attention
+Invariant: a graph is a directed acyclic graph over the slots that have launches. Prefill computes attention
 from the projections and writes the cache beside it; decode reads keys and values through the cache.
 """
 
@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from llmco2.operators.names import N_OPERATORS, OPERATOR_INDEX, OPERATORS, Phase
-from llmco2.operators.table import OperatorTable
+from llmco2.operators.names import N_SLOTS, SLOT_INDEX, SLOTS, Phase
+from llmco2.operators.table import KernelTable
 
 _FLOW: Final[dict[str, tuple[str, ...]]] = {
     "embedding": ("mixer_norm", "mixer_residual"),
@@ -58,56 +58,56 @@ _PASS_THROUGH: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorGraph:
+class KernelGraph:
     """Nodes and edges of one phase of one request."""
 
     phase: Phase
-    operators: tuple[str, ...]  # present operators, in OPERATORS order
+    slots: tuple[str, ...]  # present slots, in SLOTS order
     edges: tuple[tuple[str, str], ...]  # (from, to)
 
     @property
     def edge_index(self) -> NDArray[np.int64]:
-        """Edges as ``(2, n_edges)`` positions in ``operators`` (the layout of torch-geometric)."""
-        position = {operator: i for i, operator in enumerate(self.operators)}
+        """Edges as ``(2, n_edges)`` positions in ``slots`` (the layout of torch-geometric)."""
+        position = {slot: i for i, slot in enumerate(self.slots)}
         pairs = [(position[a], position[b]) for a, b in self.edges]
         return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
 
 
-def operator_graph(table: OperatorTable, row: int = 0) -> OperatorGraph:
+def kernel_graph(table: KernelTable, row: int = 0) -> KernelGraph:
     """Return the graph of one request (``row``) of a kernel table."""
-    present = tuple(operator for operator, n in zip(OPERATORS, table.launches[row], strict=True) if n > 0.0)
-    return OperatorGraph(phase=table.phase, operators=present, edges=data_flow(table.phase, present))
+    present = tuple(slot for slot, n in zip(SLOTS, table.launches[row], strict=True) if n > 0.0)
+    return KernelGraph(phase=table.phase, slots=present, edges=data_flow(table.phase, present))
 
 
 @lru_cache(maxsize=512)
 def data_flow(phase: Phase, present: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Return the edges between ``present`` operators; absent serial stages are passed through."""
+    """Return the edges between ``present`` slots; absent serial stages are passed through."""
     flow = _DECODE_FLOW if phase == "decode" else _FLOW
     here = frozenset(present)
 
-    def targets(operator: str) -> list[str]:
+    def targets(slot: str) -> list[str]:
         found: list[str] = []
-        for nxt in flow.get(operator, ()):
+        for nxt in flow.get(slot, ()):
             if nxt in here:
                 found.append(nxt)
             elif nxt in _PASS_THROUGH:
                 found.extend(targets(nxt))
         return found
 
-    return tuple((operator, nxt) for operator in present for nxt in dict.fromkeys(targets(operator)))
+    return tuple((slot, nxt) for slot in present for nxt in dict.fromkeys(targets(slot)))
 
 
 @lru_cache(maxsize=512)
 def mean_adjacency(phase: Phase, present: tuple[bool, ...]) -> NDArray[np.float64]:
-    """Return the ``(n_operators, n_operators)`` matrix that averages each operator's neighbours, up and down the flow.
+    """Return the ``(n_slots, n_slots)`` matrix that averages each slot's neighbours, up and down the flow.
 
-    ``present`` flags the operators in OPERATORS order; rows of operators that are absent or alone are zero.
+    ``present`` flags the slots in SLOTS order; rows of absent slots and of slots without neighbours are zero.
     The matrix is shared between callers and read-only.
     """
-    operators = tuple(operator for operator, flag in zip(OPERATORS, present, strict=True) if flag)
-    matrix = np.zeros((N_OPERATORS, N_OPERATORS))
-    for a, b in data_flow(phase, operators):
-        matrix[OPERATOR_INDEX[a], OPERATOR_INDEX[b]] = matrix[OPERATOR_INDEX[b], OPERATOR_INDEX[a]] = 1.0
+    slots = tuple(slot for slot, flag in zip(SLOTS, present, strict=True) if flag)
+    matrix = np.zeros((N_SLOTS, N_SLOTS))
+    for a, b in data_flow(phase, slots):
+        matrix[SLOT_INDEX[a], SLOT_INDEX[b]] = matrix[SLOT_INDEX[b], SLOT_INDEX[a]] = 1.0
     degree = matrix.sum(axis=1, keepdims=True)
     result: NDArray[np.float64] = np.divide(matrix, degree, out=np.zeros_like(matrix), where=degree > 0)
     result.flags.writeable = False  # the cache hands out one array to everybody

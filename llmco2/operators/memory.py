@@ -11,11 +11,19 @@ from typing import Final
 
 import numpy as np
 
+from llmco2.operators.attention import (
+    INDEX_BYTES_PER_ELEMENT,
+    cached_elements_per_token,
+    compression,
+    full_layers,
+    input_elements,
+    output_elements,
+    sliding_layers,
+)
 from llmco2.operators.columns import Column, ShapeColumns, WorkloadColumns
 from llmco2.operators.counting import (
     PREFILL_TOKEN_BUDGET,
     STATE_BYTES_PER_ELEMENT,
-    kv_elements_per_token,
     stream_bytes_per_element,
 )
 
@@ -46,23 +54,7 @@ def fullest_stage_share(shape: ShapeColumns, work: WorkloadColumns) -> Column:
 def weights_bytes_per_gpu(shape: ShapeColumns, work: WorkloadColumns) -> Column:
     """Return the bytes of weights on the fullest GPU, every matrix in its own precision."""
     tp, hidden = work.tensor_parallel, shape.hidden_dim
-    qk = shape.qk_nope_head_dim + shape.qk_rope_head_dim
-    query_latent = np.where(
-        shape.q_lora_rank > 0,
-        hidden * shape.q_lora_rank + shape.q_lora_rank * shape.n_heads * qk / tp,
-        hidden * shape.n_heads * qk / tp,
-    )
-    mla = (
-        query_latent
-        + hidden * (shape.kv_lora_rank + shape.qk_rope_head_dim)
-        + shape.kv_lora_rank * shape.n_heads * (shape.qk_nope_head_dim + shape.v_head_dim) / tp
-        + shape.n_heads * shape.v_head_dim * hidden / tp
-    )
-    query = shape.n_heads * shape.head_dim / tp
-    grouped = hidden * (query * (2.0 + shape.gated_attention_output)) + hidden * kv_elements_per_token(
-        shape, work
-    )
-    attention = np.where(shape.is_mla, mla, grouped) * shape.n_attention_layers
+    attention = input_elements(shape, work) + output_elements(shape, work)
     recurrent = shape.n_recurrent_layers * hidden * (shape.recurrent_in_dim + shape.recurrent_inner_dim) / tp
     convolutions = shape.n_recurrent_layers * shape.recurrent_conv_dim * shape.recurrent_conv_width / tp
     mlp = shape.n_dense_mlp_layers * hidden * shape.ffn_dim * (2.0 + shape.gated_mlp) / tp
@@ -84,7 +76,8 @@ def weights_bytes_per_gpu(shape: ShapeColumns, work: WorkloadColumns) -> Column:
     head = table * work.head_weight_bytes_per_element
     one_each = (shape.tied_embeddings > 0) | (work.pipeline_parallel > 1)
     tables = np.where(one_each, np.maximum(embedding, head), embedding + head)
-    return layers * fullest_stage_share(shape, work) + tables
+    lookups = shape.lookup_params / tp * work.embedding_weight_bytes_per_element
+    return layers * fullest_stage_share(shape, work) + tables + lookups
 
 
 def kv_cache_bytes_per_gpu(shape: ShapeColumns, work: WorkloadColumns) -> Column:
@@ -95,8 +88,11 @@ def kv_cache_bytes_per_gpu(shape: ShapeColumns, work: WorkloadColumns) -> Column
     """
     context = work.prompt_tokens + work.output_tokens * np.where(work.continuous > 0, 0.5, 1.0)
     windowed = np.minimum(context, np.maximum(shape.sliding_window_tokens, 1.0))
-    token_layers = shape.n_full_attention_layers * context + shape.n_sliding_attention_layers * windowed
-    cache = token_layers * kv_elements_per_token(shape, work) * work.kv_bytes_per_element
+    full, sliding = full_layers(shape, work), sliding_layers(shape, work)
+    elements = context / compression(shape) * full.n_own_kv_layers * cached_elements_per_token(shape, full)
+    elements += windowed * sliding.n_own_kv_layers * cached_elements_per_token(shape, sliding)
+    index = context / compression(shape) * shape.n_index_layers * shape.index_head_dim
+    cache = elements * work.kv_bytes_per_element + index * INDEX_BYTES_PER_ELEMENT
     state = (
         shape.n_recurrent_layers
         * shape.recurrent_state_elements

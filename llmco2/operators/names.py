@@ -1,7 +1,7 @@
-"""The operators that a decoder can have, each a node of the operator graph, and their kinds.
+"""The kernels a decoder can have, each a slot of the kernel graph, and the data flow between them.
 
-Invariant: every request has the same operators; one that its model or deployment lacks has zero launches. An operator
-stands for all its repeats through the layer stack, so a graph has at most ``N_OPERATORS`` nodes, however deep the
+Invariant: every request has the same slots; one that its model or deployment lacks has zero launches. A slot
+stands for all its repeats through the layer stack, so a graph has at most ``N_SLOTS`` nodes, however deep the
 model is.
 """
 
@@ -14,8 +14,8 @@ Phase = Literal["prefill", "decode"]
 PHASES: Final[tuple[Phase, Phase]] = ("prefill", "decode")
 
 
-class OperatorKind(StrEnum):
-    """What sort of work an operator does; learned heads are shared by kind."""
+class KernelKind(StrEnum):
+    """What sort of work a slot does; learned heads are shared by kind."""
 
     EMBEDDING = "embedding"
     NORM = "norm"
@@ -29,37 +29,37 @@ class OperatorKind(StrEnum):
     SAMPLING = "sampling"
 
 
-OPERATOR_KINDS: Final[dict[str, OperatorKind]] = {
-    "embedding": OperatorKind.EMBEDDING,
-    "mixer_norm": OperatorKind.NORM,
-    "qkv_projection": OperatorKind.GEMM,
-    "kv_cache": OperatorKind.CACHE,
-    "full_attention": OperatorKind.ATTENTION,
-    "sliding_attention": OperatorKind.ATTENTION,
-    "output_projection": OperatorKind.GEMM,
-    "recurrent_in_projection": OperatorKind.GEMM,
-    "recurrent_scan": OperatorKind.RECURRENT,
-    "recurrent_out_projection": OperatorKind.GEMM,
-    "mixer_all_reduce": OperatorKind.COMMUNICATION,
-    "mixer_residual": OperatorKind.ELEMENTWISE,
-    "mlp_norm": OperatorKind.NORM,
-    "mlp_up": OperatorKind.GEMM,
-    "mlp_activation": OperatorKind.ELEMENTWISE,
-    "mlp_down": OperatorKind.GEMM,
-    "router": OperatorKind.GEMM,
-    "expert_up": OperatorKind.EXPERT_GEMM,
-    "expert_activation": OperatorKind.ELEMENTWISE,
-    "expert_down": OperatorKind.EXPERT_GEMM,
-    "expert_combine": OperatorKind.ELEMENTWISE,
-    "shared_expert": OperatorKind.GEMM,
-    "mlp_all_reduce": OperatorKind.COMMUNICATION,
-    "mlp_residual": OperatorKind.ELEMENTWISE,
-    "pipeline_send": OperatorKind.COMMUNICATION,
-    "final_norm": OperatorKind.NORM,
-    "lm_head": OperatorKind.GEMM,
-    "sampling": OperatorKind.SAMPLING,
+SLOT_KINDS: Final[dict[str, KernelKind]] = {
+    "embedding": KernelKind.EMBEDDING,
+    "mixer_norm": KernelKind.NORM,
+    "qkv_projection": KernelKind.GEMM,
+    "kv_cache": KernelKind.CACHE,
+    "full_attention": KernelKind.ATTENTION,
+    "sliding_attention": KernelKind.ATTENTION,
+    "output_projection": KernelKind.GEMM,
+    "recurrent_in_projection": KernelKind.GEMM,
+    "recurrent_scan": KernelKind.RECURRENT,
+    "recurrent_out_projection": KernelKind.GEMM,
+    "mixer_all_reduce": KernelKind.COMMUNICATION,
+    "mixer_residual": KernelKind.ELEMENTWISE,
+    "mlp_norm": KernelKind.NORM,
+    "mlp_up": KernelKind.GEMM,
+    "mlp_activation": KernelKind.ELEMENTWISE,
+    "mlp_down": KernelKind.GEMM,
+    "router": KernelKind.GEMM,
+    "expert_up": KernelKind.EXPERT_GEMM,
+    "expert_activation": KernelKind.ELEMENTWISE,
+    "expert_down": KernelKind.EXPERT_GEMM,
+    "expert_combine": KernelKind.ELEMENTWISE,
+    "shared_expert": KernelKind.GEMM,
+    "mlp_all_reduce": KernelKind.COMMUNICATION,
+    "mlp_residual": KernelKind.ELEMENTWISE,
+    "pipeline_send": KernelKind.COMMUNICATION,
+    "final_norm": KernelKind.NORM,
+    "lm_head": KernelKind.GEMM,
+    "sampling": KernelKind.SAMPLING,
 }
-OPERATORS: Final = tuple(OPERATOR_KINDS)
-N_OPERATORS: Final = len(OPERATORS)
-OPERATOR_INDEX: Final = {operator: i for i, operator in enumerate(OPERATORS)}
-KINDS: Final = tuple(OperatorKind)
+SLOTS: Final = tuple(SLOT_KINDS)
+N_SLOTS: Final = len(SLOTS)
+SLOT_INDEX: Final = {slot: i for i, slot in enumerate(SLOTS)}
+KINDS: Final = tuple(KernelKind)

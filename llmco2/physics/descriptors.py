@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from llmco2.deployment.columns import DeploymentColumns
 from llmco2.operators.columns import Column
 from llmco2.operators.counting import count_phase
-from llmco2.operators.names import KINDS, OPERATOR_KINDS, PHASES, Phase
+from llmco2.operators.names import KINDS, PHASES, SLOT_KINDS, Phase
 from llmco2.operators.roofline import arithmetic_intensity_flop_per_byte, ridge_point_flop_per_byte
-from llmco2.operators.table import OperatorArray, OperatorTable
+from llmco2.operators.table import KernelTable, SlotArray
 
 # Requests at which roofline descriptors are taken, so that they do not depend on the request asked for.
 REFERENCE_BATCH_SIZES: Final = (1.0, 32.0)
@@ -96,9 +96,9 @@ def phase_graphs(phase: Phase, deployments: DeploymentColumns) -> PhaseGraphs:
     tables = [_reference_table(phase, deployments, batch) for batch in REFERENCE_BATCH_SIZES]
     first = tables[0]
     present = first.launches > 0.0
-    kinds = np.array([[kind == k for k in KINDS] for kind in OPERATOR_KINDS.values()], dtype=np.float64)
+    kinds = np.array([[kind == k for k in KINDS] for kind in SLOT_KINDS.values()], dtype=np.float64)
     matrix_bytes = first.width_in * first.width_out * deployments.weight_bytes_per_element[:, None]
-    columns: list[OperatorArray | Column] = [
+    columns: list[SlotArray | Column] = [
         *(np.broadcast_to(kinds[:, i], present.shape) for i in range(len(KINDS))),
         *(np.full(n, float(phase == p)) for p in PHASES),
         *(_log(arithmetic_intensity_flop_per_byte(t) / ridge) / 3.0 for t in tables),
@@ -124,7 +124,7 @@ def phase_graphs(phase: Phase, deployments: DeploymentColumns) -> PhaseGraphs:
     return PhaseGraphs(phase=phase, features=features, present=present)
 
 
-def _reference_table(phase: Phase, deployments: DeploymentColumns, batch: float) -> OperatorTable:
+def _reference_table(phase: Phase, deployments: DeploymentColumns, batch: float) -> KernelTable:
     ones = np.ones(len(deployments.shard_degree))
     work = deployments.workload(batch * ones, REFERENCE_PROMPT_TOKENS * ones, 2.0 * ones, 0.0 * ones)
     return count_phase(phase, deployments.shape, work)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmco2.errors import CheckpointError, InstallationError, explain
-from llmco2.operators.names import OPERATORS
+from llmco2.operators.names import SLOTS
 from llmco2.physics.descriptors import NODE_FEATURES
 from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.predictor.contents import arrays_error, metadata_error
@@ -182,7 +182,7 @@ def network_description(hidden_dim: int, n_rounds: int, correction_limit: float)
         "n_rounds": n_rounds,
         "correction_limit": correction_limit,
         "node_features": list(NODE_FEATURES),
-        "slots": list(OPERATORS),
+        "slots": list(SLOTS),
         "slot_coefficients": {name: list(limits) for name, limits in SLOT_COEFFICIENTS.items()},
         "phase_coefficients": {name: list(limits) for name, limits in PHASE_COEFFICIENTS.items()},
     }

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from llmco2.deployment.columns import DeploymentColumns
 from llmco2.deployment.deployment import Deployment
 from llmco2.operators.graph import mean_adjacency
-from llmco2.operators.names import KINDS, OPERATOR_KINDS, PHASES, Phase
+from llmco2.operators.names import KINDS, PHASES, SLOT_KINDS, Phase
 from llmco2.physics.descriptors import deployment_features, phase_graphs
 from llmco2.physics.groups import BOARD_KIND, deployment_groups
 from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, bounded
 from llmco2.predictor.checkpoint import Checkpoint
 
 Float = NDArray[np.float32]
-_KIND_OF_SLOT: Final = np.array([KINDS.index(kind) for kind in OPERATOR_KINDS.values()])
+_KIND_OF_SLOT: Final = np.array([KINDS.index(kind) for kind in SLOT_KINDS.values()])
 _SLOT_IS_POWER: Final = np.array([name.endswith("_power") for name in SLOT_COEFFICIENTS], dtype=np.float32)
 _PHASE_IS_POWER: Final = np.array([name.endswith("_power") for name in PHASE_COEFFICIENTS], dtype=np.float32)
 

@@ -273,7 +273,7 @@ def test_an_unknown_llama_like_type_is_read_with_low_confidence():
         ("{}", "names no causal language model"),
         (
             {**LLAMA, "hidden_size": None, "model_type": "qwen3"},
-            "lacks 'hidden_size': got model type 'qwen3'",
+            "hidden_size is null",
         ),
         ({**LLAMA, "hidden_size": "wide"}, "hidden_size is out of range: got 'wide'"),
         ({**LLAMA, "num_hidden_layers": -3}, "num_hidden_layers is out of range: got -3"),

@@ -12,8 +12,8 @@ import pytest
 from llmco2.catalog.architecture import Architecture
 from llmco2.operators.columns import SHAPE_FIELDS, Column, ShapeColumns, WorkloadColumns, shape_columns
 from llmco2.operators.counting import count_phase
-from llmco2.operators.names import OPERATORS, Phase
-from llmco2.operators.table import OperatorTable
+from llmco2.operators.names import SLOTS, Phase
+from llmco2.operators.table import KernelTable
 
 WorkloadMaker = Callable[..., WorkloadColumns]
 Counter = Callable[..., dict[str, dict[str, float]]]
@@ -62,10 +62,10 @@ def _workload(n: int = 1, **values: float | Column) -> WorkloadColumns:
     )
 
 
-def _rows(table: OperatorTable) -> dict[str, dict[str, float]]:
+def _rows(table: KernelTable) -> dict[str, dict[str, float]]:
     return {
-        operator: {name: float(getattr(table, name)[0, i]) for name in TABLE_QUANTITIES}
-        for i, operator in enumerate(OPERATORS)
+        slot: {name: float(getattr(table, name)[0, i]) for name in TABLE_QUANTITIES}
+        for i, slot in enumerate(SLOTS)
     }
 
 
@@ -77,7 +77,7 @@ def workload() -> WorkloadMaker:
 
 @pytest.fixture(scope="session")
 def count() -> Counter:
-    """``count(phase, architecture, **workload)``: the quantities of every operator by name."""
+    """``count(phase, architecture, **workload)``: the quantities of every slot by name."""
 
     def run(phase: Phase, architecture: Architecture, **values: float) -> dict[str, dict[str, float]]:
         return _rows(count_phase(phase, shape_columns([architecture]), _workload(1, **values)))
@@ -92,6 +92,21 @@ def replaced() -> Changer:
     def change(columns: Any, **changes: Column) -> Any:
         own = {f.name: getattr(columns, f.name) for f in fields(columns)}
         return type(columns)(**{**own, **changes})
+
+    return change
+
+
+@pytest.fixture(scope="session")
+def layers_alike(replaced: Changer) -> Changer:
+    """``layers_alike(shape)``: layers with a window are shaped as the others; none is sparse, shared or compressed."""
+    zeroed = (
+        *("sliding_n_heads", "sliding_n_kv_heads", "sliding_head_dim"),
+        *("n_shared_kv_full_layers", "n_shared_kv_sliding_layers"),
+        *("index_topk_tokens", "n_index_layers", "kv_compression"),
+    )
+
+    def change(shape: ShapeColumns) -> Any:
+        return replaced(shape, **dict.fromkeys(zeroed, np.zeros(len(shape.hidden_dim))))
 
     return change
 
@@ -120,6 +135,8 @@ def _random_shapes(rng: np.random.Generator, n: int) -> ShapeColumns:
     n_layers = n_full + n_sliding + n_recurrent
     n_moe = np.ceil(n_layers * rng.random(n)) * moe
     kv_heads = 2.0 ** whole(0, 4)
+    n_heads, other_windows, sharing = 16.0 * kv_heads, flag(0.3) * (1.0 - mla), flag(0.2)
+    sparse, low_rank_output = flag(0.2) * (n_full > 0), flag(0.1) * (1.0 - mla)
     n_experts = whole(2, 256)
     own = {
         "hidden_dim": 64.0 * whole(1, 128),
@@ -128,15 +145,28 @@ def _random_shapes(rng: np.random.Generator, n: int) -> ShapeColumns:
         "n_full_attention_layers": n_full,
         "n_sliding_attention_layers": n_sliding,
         "sliding_window_tokens": whole(1, 8192) * (n_sliding > 0),
-        "n_heads": 16.0 * kv_heads,
+        "n_heads": n_heads,
         "n_kv_heads": kv_heads,
         "head_dim": 32.0 * whole(1, 8),
         "gated_attention_output": flag(0.2) * (1.0 - mla),
-        "q_lora_rank": 64.0 * whole(0, 24) * mla,
+        "sliding_n_heads": n_heads * whole(1, 2) * (n_sliding > 0) * other_windows,
+        "sliding_n_kv_heads": kv_heads * whole(1, 2) * (n_sliding > 0) * other_windows,
+        "sliding_head_dim": 32.0 * whole(1, 8) * (n_sliding > 0) * other_windows,
+        "n_shared_kv_full_layers": np.floor(n_full * rng.random(n) * 0.5) * sharing * (1.0 - mla),
+        "n_shared_kv_sliding_layers": np.floor(n_sliding * rng.random(n) * 0.5) * sharing * (1.0 - mla),
+        "keys_are_values": flag(0.1) * (1.0 - mla),
+        "o_lora_rank": 64.0 * whole(1, 16) * low_rank_output,
+        "o_groups": 16.0 * low_rank_output,
+        "index_topk_tokens": whole(1, 4096) * sparse,
+        "n_index_layers": np.ceil(n_full * rng.random(n)) * sparse,
+        "index_n_heads": whole(1, 64) * sparse,
+        "index_head_dim": 32.0 * whole(1, 4) * sparse,
+        "kv_compression": whole(0, 4) * sparse,
+        "q_lora_rank": 64.0 * whole(0, 24) * np.maximum(mla, flag(0.1)),
         "kv_lora_rank": 64.0 * whole(1, 8) * mla,
         "qk_nope_head_dim": 32.0 * whole(1, 4) * mla,
         "qk_rope_head_dim": 32.0 * whole(1, 2) * mla,
-        "v_head_dim": 32.0 * whole(1, 4) * mla,
+        "v_head_dim": 32.0 * whole(1, 4) * np.maximum(mla, flag(0.2)),
         "n_recurrent_layers": n_recurrent,
         "recurrent_in_dim": 64.0 * whole(1, 300) * (n_recurrent > 0),
         "recurrent_inner_dim": 64.0 * whole(1, 128) * (n_recurrent > 0),
@@ -153,6 +183,7 @@ def _random_shapes(rng: np.random.Generator, n: int) -> ShapeColumns:
         "gated_experts": flag(),
         "shared_expert_ffn_dim": 64.0 * whole(0, 40) * (n_moe > 0),
         "other_params": whole(0, 10_000_000),
+        "lookup_params": whole(0, 10_000_000) * flag(0.2),
     }
     assert set(own) == set(SHAPE_FIELDS)
     return ShapeColumns(**own)

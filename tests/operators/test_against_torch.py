@@ -27,8 +27,8 @@ from transformers import (
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.params import parameter_count
 
-Operators = Mapping[str, Mapping[str, float]]
-Counter = Callable[..., Operators]
+Slots = Mapping[str, Mapping[str, float]]
+Counter = Callable[..., Slots]
 BATCH, PROMPT = 3, 12
 
 LLAMA = Architecture(
@@ -127,7 +127,7 @@ def _deepseek() -> PreTrainedModel:
 
 
 BUILDERS = {"llama": (LLAMA, _llama), "qwen_moe": (QWEN_MOE, _qwen_moe), "deepseek": (DEEPSEEK, _deepseek)}
-MODULES = {  # which of transformers' modules an operator stands for
+MODULES = {  # which of transformers' modules a slot stands for
     "qkv_projection": (
         "q_proj",
         "k_proj",
@@ -196,7 +196,7 @@ def measured() -> dict[str, dict[str, Measured]]:
     return seen
 
 
-def counted(count: Counter, name: str, phase: str) -> Operators:
+def counted(count: Counter, name: str, phase: str) -> Slots:
     """Our counts of the same pass: one decode step is an output of two tokens."""
     return count(phase, BUILDERS[name][0], batch_size=BATCH, prompt_tokens=PROMPT, output_tokens=2)
 
@@ -208,9 +208,9 @@ def test_linear_layers_agree_to_the_flop(
 ) -> None:
     ours, theirs = counted(count, name, phase), measured[name][phase]
     reexpanded = theirs.flops("kv_b_proj") * PROMPT // (PROMPT + 1) if phase == "decode" else 0
-    for operator, modules in MODULES.items():
-        avoided = reexpanded if operator == "qkv_projection" else 0
-        assert ours[operator]["flops"] == theirs.flops(*modules) - avoided, operator
+    for slot, modules in MODULES.items():
+        avoided = reexpanded if slot == "qkv_projection" else 0
+        assert ours[slot]["flops"] == theirs.flops(*modules) - avoided, slot
     dense, experts = theirs.feed_forward_flops()
     assert ours["mlp_up"]["flops"] + ours["mlp_down"]["flops"] == dense
     assert ours["expert_up"]["flops"] + ours["expert_down"]["flops"] == experts

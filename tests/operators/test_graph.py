@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from llmco2.catalog.architecture import Architecture
 from llmco2.operators.columns import ShapeColumns, WorkloadColumns, shape_columns
 from llmco2.operators.counting import count_phase
-from llmco2.operators.graph import OperatorGraph, mean_adjacency, operator_graph
-from llmco2.operators.names import N_OPERATORS, OPERATOR_INDEX, OPERATORS, PHASES, Phase
-from llmco2.operators.table import OperatorTable
+from llmco2.operators.graph import KernelGraph, kernel_graph, mean_adjacency
+from llmco2.operators.names import N_SLOTS, PHASES, SLOT_INDEX, SLOTS, Phase
+from llmco2.operators.table import KernelTable
 
 CaseMaker = Callable[[int, int], tuple[ShapeColumns, WorkloadColumns]]
 WorkloadMaker = Callable[..., WorkloadColumns]
@@ -34,16 +34,16 @@ PURE_MAMBA = Architecture(
 )
 
 
-def _tables(random_cases: CaseMaker, seed: int, phase: Phase) -> OperatorTable:
+def _tables(random_cases: CaseMaker, seed: int, phase: Phase) -> KernelTable:
     shape, work = random_cases(seed, N)
     return count_phase(phase, shape, work)
 
 
-def _graphs(table: OperatorTable) -> list[OperatorGraph]:
-    return [operator_graph(table, row) for row in range(N)]
+def _graphs(table: KernelTable) -> list[KernelGraph]:
+    return [kernel_graph(table, row) for row in range(N)]
 
 
-def _reached(graph: OperatorGraph, start: str, *, backwards: bool = False) -> set[str]:
+def _reached(graph: KernelGraph, start: str, *, backwards: bool = False) -> set[str]:
     edges = [(b, a) for a, b in graph.edges] if backwards else list(graph.edges)
     seen, frontier = {start}, [start]
     while frontier:
@@ -63,13 +63,13 @@ def test_data_flows_from_the_embedding_through_every_kernel_to_the_sample(
     """No cycle, nothing unreachable, nothing computed in vain but prefill's cache, which is for decode."""
     table = _tables(random_cases, seed, phase)
     for row, graph in enumerate(_graphs(table)):
-        launched = {operator for operator in OPERATORS if table.launches[row, OPERATOR_INDEX[operator]] > 0.0}
-        assert set(graph.operators) == launched
+        launched = {slot for slot in SLOTS if table.launches[row, SLOT_INDEX[slot]] > 0.0}
+        assert set(graph.slots) == launched
         if not launched:
             assert graph.edges == ()
             assert graph.edge_index.shape == (2, 0)
             continue
-        assert {operator for edge in graph.edges for operator in edge} <= launched
+        assert {slot for edge in graph.edges for slot in edge} <= launched
         assert len(set(graph.edges)) == len(graph.edges)
         TopologicalSorter({b: [a for a, other in graph.edges if other == b] for b in launched}).prepare()
         assert _reached(graph, "embedding") == launched
@@ -79,9 +79,9 @@ def test_data_flows_from_the_embedding_through_every_kernel_to_the_sample(
 
 @settings(max_examples=10, deadline=None)
 @seeds
-def test_edge_index_numbers_the_present_operators(random_cases: CaseMaker, seed: int) -> None:
+def test_edge_index_numbers_the_present_slots(random_cases: CaseMaker, seed: int) -> None:
     for graph in _graphs(_tables(random_cases, seed, "prefill")):
-        pairs = [(graph.operators[a], graph.operators[b]) for a, b in graph.edge_index.T]
+        pairs = [(graph.slots[a], graph.slots[b]) for a, b in graph.edge_index.T]
         assert pairs == list(graph.edges)
         assert graph.edge_index.dtype == np.int64
 
@@ -98,7 +98,7 @@ def test_the_phases_differ_in_how_attention_meets_the_cache(workload: WorkloadMa
         n_dense_mlp_layers=2,
         ffn_dim=128,
     )
-    prefill, decode = (operator_graph(count_phase(p, shape_columns([dense]), workload())) for p in PHASES)
+    prefill, decode = (kernel_graph(count_phase(p, shape_columns([dense]), workload())) for p in PHASES)
     assert set(decode.edges) - set(prefill.edges) == {("kv_cache", "full_attention")}
     assert set(prefill.edges) < set(decode.edges)
     assert prefill.edges == (
@@ -122,7 +122,7 @@ def test_the_phases_differ_in_how_attention_meets_the_cache(workload: WorkloadMa
 
 
 def test_a_decoder_without_feed_forward_goes_straight_to_the_last_norm(workload: WorkloadMaker) -> None:
-    graph = operator_graph(count_phase("decode", shape_columns([PURE_MAMBA]), workload()))
+    graph = kernel_graph(count_phase("decode", shape_columns([PURE_MAMBA]), workload()))
     assert graph.edges == (
         ("embedding", "mixer_norm"),
         ("embedding", "mixer_residual"),
@@ -139,23 +139,23 @@ def test_a_decoder_without_feed_forward_goes_straight_to_the_last_norm(workload:
 @pytest.mark.parametrize("phase", PHASES)
 @settings(max_examples=10, deadline=None)
 @seeds
-def test_adjacency_averages_the_neighbours_of_present_operators(
+def test_adjacency_averages_the_neighbours_of_present_slots(
     random_cases: CaseMaker, phase: Phase, seed: int
 ) -> None:
     table = _tables(random_cases, seed, phase)
     for row, graph in enumerate(_graphs(table)):
         matrix = mean_adjacency(phase, tuple(bool(n > 0.0) for n in table.launches[row]))
-        assert matrix.shape == (N_OPERATORS, N_OPERATORS)
-        linked = {OPERATOR_INDEX[operator] for edge in graph.edges for operator in edge}
-        expected = [1.0 if i in linked else 0.0 for i in range(N_OPERATORS)]
+        assert matrix.shape == (N_SLOTS, N_SLOTS)
+        linked = {SLOT_INDEX[slot] for edge in graph.edges for slot in edge}
+        expected = [1.0 if i in linked else 0.0 for i in range(N_SLOTS)]
         np.testing.assert_allclose(matrix.sum(axis=1), expected, rtol=1e-12)
         np.testing.assert_array_equal(matrix > 0.0, matrix.T > 0.0)
-        pairs = {(OPERATOR_INDEX[a], OPERATOR_INDEX[b]) for a, b in graph.edges}
+        pairs = {(SLOT_INDEX[a], SLOT_INDEX[b]) for a, b in graph.edges}
         both_ways = pairs | {(b, a) for a, b in pairs}
         assert both_ways == {(int(i), int(j)) for i, j in np.argwhere(matrix > 0.0)}
 
 
 def test_the_shared_adjacency_cannot_be_written_to() -> None:
-    matrix = mean_adjacency("decode", tuple(True for _ in OPERATORS))
+    matrix = mean_adjacency("decode", tuple(True for _ in SLOTS))
     with pytest.raises(ValueError, match="read-only"):
         matrix[0, 0] = 1.0

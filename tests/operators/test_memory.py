@@ -133,8 +133,11 @@ def test_more_layers_never_need_less(random_cases: CaseMaker, replaced: Changer,
 
 @examples
 @seeds
-def test_a_window_never_needs_more_cache(random_cases: CaseMaker, replaced: Changer, seed: int) -> None:
+def test_a_window_never_needs_more_cache(
+    random_cases: CaseMaker, replaced: Changer, layers_alike: Changer, seed: int
+) -> None:
     shape, work = random_cases(seed, N)
+    shape = layers_alike(shape)
     full = replaced(
         shape,
         n_full_attention_layers=shape.n_attention_layers,

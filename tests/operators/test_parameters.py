@@ -12,11 +12,11 @@ from llmco2.catalog.params import WeightElements, parameter_count, weight_elemen
 from llmco2.operators.columns import SHAPE_FIELDS, Column, ShapeColumns, WorkloadColumns
 from llmco2.operators.counting import count_phase
 from llmco2.operators.memory import weights_bytes_per_gpu
-from llmco2.operators.names import OPERATOR_INDEX, OPERATORS
+from llmco2.operators.names import SLOT_INDEX, SLOTS
 
 N = 400
 EVERY_EXPERT_IS_HIT = 1e9  # tokens in the step
-_FLAGS = ("tied_embeddings", "gated_attention_output", "gated_mlp", "gated_experts")
+_FLAGS = ("tied_embeddings", "gated_attention_output", "gated_mlp", "gated_experts", "keys_are_values")
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,8 @@ def test_a_decode_step_reads_every_matrix_once(
     )
     read = count_phase("decode", shape, work).weight_bytes
 
-    def of(*operators: str) -> Column:
-        total: Column = read[:, [OPERATOR_INDEX[s] for s in operators]].sum(axis=1)
+    def of(*slots: str) -> Column:
+        total: Column = read[:, [SLOT_INDEX[s] for s in slots]].sum(axis=1)
         return total
 
     table = _part(parts, "embedding")
@@ -83,9 +83,9 @@ def test_a_decode_step_reads_the_whole_model(
     """At two bytes everywhere: all parameters less vectors and an embedding table that is not the head."""
     work = workload(N, batch_size=EVERY_EXPERT_IS_HIT, output_tokens=2)
     read = count_phase("decode", shape, work).weight_bytes
-    matrices = [i for i, operator in enumerate(OPERATORS) if operator != "embedding"]
+    matrices = [i for i, slot in enumerate(SLOTS) if slot != "embedding"]
     table = _part(parts, "embedding") * (shape.tied_embeddings == 0)
-    expected = 2.0 * (_part(parts, "total") - table - shape.other_params)
+    expected = 2.0 * (_part(parts, "total") - table - shape.other_params - shape.lookup_params)
     np.testing.assert_allclose(read[:, matrices].sum(axis=1), expected, rtol=1e-9)
 
 
@@ -98,13 +98,31 @@ def test_one_gpu_holds_every_parameter(shape: ShapeColumns, workload: Callable[.
 def test_gpus_hold_one_model_and_the_copies_of_what_no_engine_splits(
     shape: ShapeColumns, workload: Callable[..., WorkloadColumns], gpus: int
 ) -> None:
-    """Copied: latent down-projections, routers, vectors, and key-value heads fewer than GPUs."""
+    """Copied: latent down-projections, indexers, routers, vectors, and key-value heads fewer than GPUs."""
     counts = np.array([parameter_count(a) for a in _architectures(shape)], dtype=np.float64)
     held = gpus * weights_bytes_per_gpu(shape, workload(N, tensor_parallel=gpus)) / 2.0
     latent = shape.hidden_dim * (shape.q_lora_rank + shape.kv_lora_rank + shape.qk_rope_head_dim)
-    repeats = np.maximum(gpus / shape.n_kv_heads, 1.0) - 1.0
-    heads = 2.0 * shape.hidden_dim * shape.n_kv_heads * shape.head_dim * repeats
-    per_layer = np.where(shape.is_mla, (gpus - 1.0) * latent, heads)
+    heads = np.zeros(N)
+    for reach, prefix in (("full", ""), ("sliding", "sliding_")):
+        kv_heads, head_dim = (
+            np.where(getattr(shape, prefix + name) > 0, getattr(shape, prefix + name), getattr(shape, name))
+            for name in ("n_kv_heads", "head_dim")
+        )
+        value_dim = np.where(shape.v_head_dim > 0, shape.v_head_dim, head_dim) * (1 - shape.keys_are_values)
+        own = getattr(shape, f"n_{reach}_attention_layers") - getattr(shape, f"n_shared_kv_{reach}_layers")
+        repeats = np.maximum(gpus / kv_heads, 1.0) - 1.0
+        heads += own * shape.hidden_dim * kv_heads * (head_dim + value_dim) * repeats
+        heads += (
+            getattr(shape, f"n_{reach}_attention_layers")
+            * (gpus - 1.0)
+            * shape.hidden_dim
+            * shape.q_lora_rank
+        )
+    attention = np.where(shape.is_mla, shape.n_attention_layers * (gpus - 1.0) * latent, heads)
+    query_in = np.where(shape.q_lora_rank > 0, shape.q_lora_rank, shape.hidden_dim)
+    indexer = query_in * shape.index_n_heads * shape.index_head_dim
+    indexer += shape.hidden_dim * (shape.index_head_dim + shape.index_n_heads)
     routers = shape.n_moe_layers * shape.hidden_dim * shape.n_experts
-    copies = shape.n_attention_layers * per_layer + (gpus - 1.0) * (routers + shape.other_params)
+    alike = routers + shape.other_params + shape.n_index_layers * indexer
+    copies = attention + (gpus - 1.0) * alike
     np.testing.assert_allclose(held, counts + copies, rtol=1e-12)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from llmco2.operators.columns import ShapeColumns, WorkloadColumns
 from llmco2.operators.counting import PREFILL_TOKEN_BUDGET, count_phase, expected_experts_hit
-from llmco2.operators.names import OPERATOR_INDEX, OPERATOR_KINDS, OPERATORS, PHASES, OperatorKind, Phase
-from llmco2.operators.table import OperatorArray, OperatorTable
+from llmco2.operators.names import PHASES, SLOT_INDEX, SLOT_KINDS, SLOTS, KernelKind, Phase
+from llmco2.operators.table import KernelTable, SlotArray
 
 CaseMaker = Callable[[int, int], tuple[ShapeColumns, WorkloadColumns]]
 Changer = Callable[..., Any]
@@ -24,15 +24,13 @@ N = 250
 TOTALS = ("flops", "weight_bytes", "activation_bytes", "kv_bytes", "network_bytes", "launches")
 seeds = given(seed=st.integers(0, 2**32 - 1))
 examples = settings(max_examples=20, deadline=None)
-NETWORK_OPERATORS = [
-    OPERATOR_INDEX[s] for s, kind in OPERATOR_KINDS.items() if kind is OperatorKind.COMMUNICATION
-]
+NETWORK_SLOTS = [SLOT_INDEX[s] for s, kind in SLOT_KINDS.items() if kind is KernelKind.COMMUNICATION]
 
 
-def _at_most(lower: OperatorArray, higher: OperatorArray, what: str) -> None:
+def _at_most(lower: SlotArray, higher: SlotArray, what: str) -> None:
     slack = 1e-6 * np.abs(higher) + 1e-9  # a decode of a hundredth of a token is a difference of large sums
     worst = np.argmax((lower - higher - slack).max(axis=0))
-    assert np.all(lower <= higher + slack), f"{what} falls in {OPERATORS[worst]}"
+    assert np.all(lower <= higher + slack), f"{what} falls in {SLOTS[worst]}"
 
 
 @examples
@@ -49,7 +47,7 @@ def test_every_count_is_finite_and_none_is_negative(random_cases: CaseMaker, see
 
 @examples
 @seeds
-def test_an_operator_costs_something_exactly_where_it_is_launched(random_cases: CaseMaker, seed: int) -> None:
+def test_a_slot_costs_something_exactly_where_it_is_launched(random_cases: CaseMaker, seed: int) -> None:
     shape, work = random_cases(seed, N)
     for phase in PHASES:
         table = count_phase(phase, shape, work)
@@ -114,7 +112,7 @@ def test_one_gpu_sends_nothing_and_several_do(random_cases: CaseMaker, replaced:
     for phase in PHASES:
         table = count_phase(phase, shape, alone)
         assert not table.network_bytes.any()
-        assert not table.launches[:, NETWORK_OPERATORS].any()
+        assert not table.launches[:, NETWORK_SLOTS].any()
         sent = count_phase(phase, shape, together).network_bytes.sum(axis=1)
         np.testing.assert_array_equal(sent > 0.0, work.n_gpus > 1.0)
 
@@ -122,42 +120,45 @@ def test_one_gpu_sends_nothing_and_several_do(random_cases: CaseMaker, replaced:
 @examples
 @seeds
 def test_gpus_divide_the_work_exactly(random_cases: CaseMaker, replaced: Changer, seed: int) -> None:
-    """FLOPs over all ranks are those of one GPU, but for what each rank repeats."""
+    """FLOPs over all ranks are those of one GPU, but for what each rank repeats (indexers are left out here)."""
     shape, work = random_cases(seed, N)
+    shape = replaced(shape, n_index_layers=np.zeros(N))
     ones = np.ones(N)
     alone = replaced(work, tensor_parallel=ones, expert_parallel=ones)
     gpus = work.tensor_parallel
     split = ["full_attention", "sliding_attention", "output_projection", "mlp_up", "mlp_down", "expert_up",
              "expert_down", "shared_expert", "recurrent_in_projection", "recurrent_out_projection",
              "recurrent_scan", "lm_head"]  # fmt: skip
-    repeated_heads = shape.is_mla | (gpus > shape.n_kv_heads)
+    repeated_heads = shape.is_mla | (gpus > shape.n_kv_heads) | (shape.q_lora_rank > 0)
+    repeated_heads |= (shape.sliding_n_kv_heads > 0) & (gpus > shape.sliding_n_kv_heads)
     for phase in PHASES:
         one, many = count_phase(phase, shape, alone), count_phase(phase, shape, work)
-        columns = [OPERATOR_INDEX[s] for s in split]
+        columns = [SLOT_INDEX[s] for s in split]
         for name in ("flops", "weight_bytes"):
             np.testing.assert_allclose(
                 getattr(many, name)[:, columns] * gpus[:, None], getattr(one, name)[:, columns], rtol=1e-12
             )
-            qkv = OPERATOR_INDEX["qkv_projection"]
+            qkv = SLOT_INDEX["qkv_projection"]
             share = getattr(many, name)[:, qkv] * gpus / np.maximum(getattr(one, name)[:, qkv], 1.0)
             np.testing.assert_allclose(share[(share > 0) & ~repeated_heads], 1.0, rtol=1e-12)
             assert (share[(share > 0) & repeated_heads] >= 1.0 - 1e-12).all()
-            router = OPERATOR_INDEX["router"]
+            router = SLOT_INDEX["router"]
             np.testing.assert_array_equal(getattr(many, name)[:, router], getattr(one, name)[:, router])
 
 
 @examples
 @seeds
 def test_a_window_never_costs_more_than_full_attention(
-    random_cases: CaseMaker, replaced: Changer, seed: int
+    random_cases: CaseMaker, replaced: Changer, layers_alike: Changer, seed: int
 ) -> None:
     shape, work = random_cases(seed, N)
+    shape = layers_alike(shape)
     full = replaced(
         shape,
         n_full_attention_layers=shape.n_full_attention_layers + shape.n_sliding_attention_layers,
         n_sliding_attention_layers=np.zeros(N),
     )
-    attention = [OPERATOR_INDEX["full_attention"], OPERATOR_INDEX["sliding_attention"]]
+    attention = [SLOT_INDEX["full_attention"], SLOT_INDEX["sliding_attention"]]
     for phase in PHASES:
         windowed, everywhere = count_phase(phase, shape, work), count_phase(phase, full, work)
         for name in ("flops", "kv_bytes"):
@@ -168,9 +169,10 @@ def test_a_window_never_costs_more_than_full_attention(
 @examples
 @seeds
 def test_a_window_wider_than_the_context_is_full_attention(
-    random_cases: CaseMaker, replaced: Changer, seed: int
+    random_cases: CaseMaker, replaced: Changer, layers_alike: Changer, seed: int
 ) -> None:
     shape, work = random_cases(seed, N)
+    shape = layers_alike(shape)
     n = shape.n_attention_layers
     full = replaced(shape, n_full_attention_layers=n, n_sliding_attention_layers=np.zeros(N))
     wide = replaced(
@@ -183,17 +185,15 @@ def test_a_window_wider_than_the_context_is_full_attention(
         a, b = count_phase(phase, full, work), count_phase(phase, wide, work)
         for name in TOTALS:
             np.testing.assert_allclose(
-                getattr(a, name)[:, OPERATOR_INDEX["full_attention"]],
-                getattr(b, name)[:, OPERATOR_INDEX["sliding_attention"]],
+                getattr(a, name)[:, SLOT_INDEX["full_attention"]],
+                getattr(b, name)[:, SLOT_INDEX["sliding_attention"]],
                 rtol=1e-9,
             )
 
 
-def _summed_over_steps(
-    shape: ShapeColumns, work: WorkloadColumns, replaced: Changer
-) -> dict[str, OperatorArray]:
+def _summed_over_steps(shape: ShapeColumns, work: WorkloadColumns, replaced: Changer) -> dict[str, SlotArray]:
     """Count decode step by step, each a request for two tokens whose prompt is all that came before."""
-    total = {name: np.zeros((N, len(OPERATORS))) for name in TOTALS}
+    total = {name: np.zeros((N, len(SLOTS))) for name in TOTALS}
     for step in range(int(work.output_tokens.max()) - 1):
         one = replaced(work, prompt_tokens=work.prompt_tokens + step, output_tokens=np.full(N, 2.0))
         table = count_phase("decode", shape, one)
@@ -224,7 +224,7 @@ def test_decode_is_the_sum_of_its_steps(random_cases: CaseMaker, replaced: Chang
         attended[row] = sum(
             min(i, int(shape.sliding_window_tokens[row])) for i in range(first + 1, first + steps + 1)
         )
-    sliding = OPERATOR_INDEX["sliding_attention"]
+    sliding = SLOT_INDEX["sliding_attention"]
     present = whole.launches[:, sliding] > 0.0
     # FLOPs of a score and a value for each attended token, from the kernel's own widths
     per_token = 2.0 * work.batch_size * whole.width_in[:, sliding] * whole.width_out[:, sliding]
@@ -265,7 +265,7 @@ def test_passes_carry_all_tokens(random_cases: CaseMaker, seed: int) -> None:
     np.testing.assert_array_equal(decode.rows_per_pass, work.batch_size)
 
 
-def _one_row(table: OperatorTable, row: int) -> dict[str, OperatorArray]:
+def _one_row(table: KernelTable, row: int) -> dict[str, SlotArray]:
     return {name: getattr(table, name)[row] for name in TOTALS}
 
 

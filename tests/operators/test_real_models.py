@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -113,92 +114,87 @@ def test_the_shapes_used_here_have_the_published_parameter_counts(
 
 def test_llama_prefill(count: Counter) -> None:
     """Two prompts of 1,000 tokens through 32 layers, bf16."""
-    operators = count("prefill", LLAMA_8B, batch_size=2, prompt_tokens=1000)
+    slots = count("prefill", LLAMA_8B, batch_size=2, prompt_tokens=1000)
     rows, layers = 2 * 1000, 32
 
-    qkv = operators["qkv_projection"]
+    qkv = slots["qkv_projection"]
     assert qkv["flops"] == 2 * rows * layers * 4096 * 6144  # 32 query heads, 8 key and 8 value heads of 128
     assert qkv["weight_bytes"] == layers * 4096 * 6144 * 2
     assert qkv["activation_bytes"] == rows * layers * (4096 + 6144) * 2
     assert (qkv["width_in"], qkv["width_out"], qkv["launches"]) == (4096, 6144, 32)
 
-    attention = operators["full_attention"]
+    attention = slots["full_attention"]
     pairs = 2 * 1000 * 1001 // 2  # causal: token i sees i tokens
     assert attention["flops"] == layers * pairs * 32 * (2 * 128 + 2 * 128)  # scores, then values
     assert (
         attention["kv_bytes"] == rows * 4096 * layers
     )  # each key and value (8 × 128 × 2 × 2 bytes) read once
     assert attention["activation_bytes"] == rows * layers * 2 * 32 * 128 * 2  # queries in, results out
-    assert operators["kv_cache"]["kv_bytes"] == rows * 131072  # the well-known 128 KiB per token, written
-    assert operators["output_projection"]["flops"] == 2 * rows * layers * 4096 * 4096
+    assert slots["kv_cache"]["kv_bytes"] == rows * 131072  # the well-known 128 KiB per token, written
+    assert slots["output_projection"]["flops"] == 2 * rows * layers * 4096 * 4096
 
-    assert operators["mlp_up"]["flops"] == 2 * rows * layers * 4096 * 2 * 14336
-    assert operators["mlp_down"]["flops"] == 2 * rows * layers * 14336 * 4096
+    assert slots["mlp_up"]["flops"] == 2 * rows * layers * 4096 * 2 * 14336
+    assert slots["mlp_down"]["flops"] == 2 * rows * layers * 14336 * 4096
     assert (
-        operators["mlp_up"]["weight_bytes"] + operators["mlp_down"]["weight_bytes"]
-        == 3 * 4096 * 14336 * 2 * layers
+        slots["mlp_up"]["weight_bytes"] + slots["mlp_down"]["weight_bytes"] == 3 * 4096 * 14336 * 2 * layers
     )
-    assert operators["mlp_activation"]["activation_bytes"] == rows * layers * 3 * 14336 * 2
+    assert slots["mlp_activation"]["activation_bytes"] == rows * layers * 3 * 14336 * 2
 
-    head = operators["lm_head"]
+    head = slots["lm_head"]
     assert head["flops"] == 2 * 2 * 4096 * 128256  # only the last token of each prompt needs logits
     assert head["weight_bytes"] == 4096 * 128256 * 2
-    assert operators["embedding"]["weight_bytes"] == rows * 4096 * 2  # one table row per token
+    assert slots["embedding"]["weight_bytes"] == rows * 4096 * 2  # one table row per token
 
 
 def test_llama_decode(count: Counter) -> None:
     """A hundred steps of two sequences that begin at 1,000 tokens."""
-    operators = count("decode", LLAMA_8B, batch_size=2, prompt_tokens=1000, output_tokens=101)
+    slots = count("decode", LLAMA_8B, batch_size=2, prompt_tokens=1000, output_tokens=101)
     steps, rows, layers = 100, 200, 32
     attended = 2 * sum(range(1001, 1101))
     assert attended == 210_100
 
-    assert operators["qkv_projection"]["flops"] == 2 * rows * layers * 4096 * 6144
-    assert operators["qkv_projection"]["weight_bytes"] == steps * layers * 4096 * 6144 * 2
-    assert operators["full_attention"]["flops"] == attended * layers * 32 * 4 * 128
-    assert operators["full_attention"]["kv_bytes"] == attended * 131072
-    assert operators["kv_cache"]["kv_bytes"] == rows * 131072
-    assert operators["lm_head"]["flops"] == 2 * rows * 4096 * 128256
-    assert operators["lm_head"]["weight_bytes"] == steps * 4096 * 128256 * 2
-    assert operators["full_attention"]["launches"] == steps * layers
-    assert operators["sliding_attention"]["launches"] == 0
+    assert slots["qkv_projection"]["flops"] == 2 * rows * layers * 4096 * 6144
+    assert slots["qkv_projection"]["weight_bytes"] == steps * layers * 4096 * 6144 * 2
+    assert slots["full_attention"]["flops"] == attended * layers * 32 * 4 * 128
+    assert slots["full_attention"]["kv_bytes"] == attended * 131072
+    assert slots["kv_cache"]["kv_bytes"] == rows * 131072
+    assert slots["lm_head"]["flops"] == 2 * rows * 4096 * 128256
+    assert slots["lm_head"]["weight_bytes"] == steps * 4096 * 128256 * 2
+    assert slots["full_attention"]["launches"] == steps * layers
+    assert slots["sliding_attention"]["launches"] == 0
 
 
 def test_llama_on_four_gpus(count: Counter) -> None:
     """Tensor parallel 4: a quarter of every matrix, and two ring all-reduces per layer."""
-    operators = count("decode", LLAMA_8B, batch_size=8, output_tokens=2, tensor_parallel=4)
-    assert operators["qkv_projection"]["weight_bytes"] == 32 * 4096 * (1024 + 2 * 256) * 2
-    assert operators["kv_cache"]["kv_bytes"] == 8 * 131072 / 4
+    slots = count("decode", LLAMA_8B, batch_size=8, output_tokens=2, tensor_parallel=4)
+    assert slots["qkv_projection"]["weight_bytes"] == 32 * 4096 * (1024 + 2 * 256) * 2
+    assert slots["kv_cache"]["kv_bytes"] == 8 * 131072 / 4
     reduced = 8 * 4096 * 2  # bytes of the residual stream of one step
-    for operator in ("mixer_all_reduce", "mlp_all_reduce"):
-        assert operators[operator]["launches"] == 32
-        assert operators[operator]["network_bytes"] == 32 * reduced * 2 * 3 / 4
-    assert operators["pipeline_send"]["launches"] == 0
+    for slot in ("mixer_all_reduce", "mlp_all_reduce"):
+        assert slots[slot]["launches"] == 32
+        assert slots[slot]["network_bytes"] == 32 * reduced * 2 * 3 / 4
+    assert slots["pipeline_send"]["launches"] == 0
 
 
 def test_llama_elementwise_kernels(count: Counter) -> None:
     """Per row: a norm reads and writes the stream; a residual reads two streams and writes one."""
-    operators = count("prefill", LLAMA_8B, batch_size=2, prompt_tokens=50)
+    slots = count("prefill", LLAMA_8B, batch_size=2, prompt_tokens=50)
     stream = 100 * 4096
     for part in ("mixer", "mlp"):
-        assert operators[f"{part}_norm"]["activation_bytes"] == 32 * 2 * stream * 2
-        assert operators[f"{part}_norm"]["flops"] == 32 * 4 * stream  # square, sum, scale, weight
-        assert operators[f"{part}_residual"]["activation_bytes"] == 32 * 3 * stream * 2
-        assert operators[f"{part}_residual"]["flops"] == 32 * stream
-    assert operators["final_norm"]["activation_bytes"] == 2 * stream * 2
-    assert operators["embedding"]["activation_bytes"] == stream * 2
+        assert slots[f"{part}_norm"]["activation_bytes"] == 32 * 2 * stream * 2
+        assert slots[f"{part}_norm"]["flops"] == 32 * 4 * stream  # square, sum, scale, weight
+        assert slots[f"{part}_residual"]["activation_bytes"] == 32 * 3 * stream * 2
+        assert slots[f"{part}_residual"]["flops"] == 32 * stream
+    assert slots["final_norm"]["activation_bytes"] == 2 * stream * 2
+    assert slots["embedding"]["activation_bytes"] == stream * 2
 
 
 def test_llama_over_three_pipeline_stages_of_two_gpus(count: Counter) -> None:
     """Two hand-overs a step; each GPU of a stage sends its half of the stream."""
-    operators = count(
-        "decode", LLAMA_8B, batch_size=8, output_tokens=11, tensor_parallel=2, pipeline_parallel=3
-    )
-    assert operators["pipeline_send"]["launches"] == 10 * 2
-    assert operators["pipeline_send"]["network_bytes"] == 10 * 2 * 8 * 4096 * 2 / 2
-    assert (
-        operators["mlp_up"]["weight_bytes"] == 10 * 32 * 4096 * 14336 * 2
-    )  # all stages' layers, half of each
+    slots = count("decode", LLAMA_8B, batch_size=8, output_tokens=11, tensor_parallel=2, pipeline_parallel=3)
+    assert slots["pipeline_send"]["launches"] == 10 * 2
+    assert slots["pipeline_send"]["network_bytes"] == 10 * 2 * 8 * 4096 * 2 / 2
+    assert slots["mlp_up"]["weight_bytes"] == 10 * 32 * 4096 * 14336 * 2  # all stages' layers, half of each
 
 
 @pytest.mark.parametrize(
@@ -223,29 +219,29 @@ def test_a_steady_batch_prefills_in_passes(
 
 
 def test_llama_on_sixteen_gpus_repeats_its_eight_key_value_heads(count: Counter) -> None:
-    operators = count("decode", LLAMA_8B, output_tokens=2, tensor_parallel=16)
-    assert operators["kv_cache"]["kv_bytes"] == 131072 / 8
-    assert operators["qkv_projection"]["width_out"] == 2 * 128 + 2 * 128
+    slots = count("decode", LLAMA_8B, output_tokens=2, tensor_parallel=16)
+    assert slots["kv_cache"]["kv_bytes"] == 131072 / 8
+    assert slots["qkv_projection"]["width_out"] == 2 * 128 + 2 * 128
 
 
 def test_eight_bit_activations_narrow_only_what_products_take_in(count: Counter) -> None:
-    operators = count("decode", LLAMA_8B, output_tokens=2, tensor_parallel=2, linear_weight_bytes_per_element=1,
+    slots = count("decode", LLAMA_8B, output_tokens=2, tensor_parallel=2, linear_weight_bytes_per_element=1,
                   activation_bytes_per_element=1)  # fmt: skip
-    assert operators["mlp_up"]["weight_bytes"] == 32 * 4096 * 14336
-    assert operators["mlp_up"]["activation_bytes"] == 32 * (4096 * 1 + 14336 * 2)
-    assert operators["mixer_norm"]["activation_bytes"] == 32 * 2 * 4096 * 2
-    assert operators["mixer_all_reduce"]["network_bytes"] == 32 * 4096 * 2
-    assert operators["lm_head"]["weight_bytes"] == 4096 * 128256  # half of the head, in 16 bit
+    assert slots["mlp_up"]["weight_bytes"] == 32 * 4096 * 14336
+    assert slots["mlp_up"]["activation_bytes"] == 32 * (4096 * 1 + 14336 * 2)
+    assert slots["mixer_norm"]["activation_bytes"] == 32 * 2 * 4096 * 2
+    assert slots["mixer_all_reduce"]["network_bytes"] == 32 * 4096 * 2
+    assert slots["lm_head"]["weight_bytes"] == 4096 * 128256  # half of the head, in 16 bit
 
 
 def test_mixtral_prefill(count: Counter) -> None:
     """512 tokens route to 2 of 8 experts: every expert is hit, each token is computed twice."""
-    operators = count("prefill", MIXTRAL_8X7B, prompt_tokens=512)
-    assert operators["router"]["flops"] == 2 * 512 * 4096 * 8 * 32
-    assert operators["expert_up"]["flops"] == 2 * (512 * 2) * 4096 * (2 * 14336) * 32
-    assert operators["expert_down"]["flops"] == 2 * (512 * 2) * 14336 * 4096 * 32
-    assert operators["expert_up"]["weight_bytes"] == pytest.approx(8 * 4096 * 2 * 14336 * 32 * 2, rel=1e-12)
-    assert operators["shared_expert"]["launches"] == operators["mlp_up"]["launches"] == 0
+    slots = count("prefill", MIXTRAL_8X7B, prompt_tokens=512)
+    assert slots["router"]["flops"] == 2 * 512 * 4096 * 8 * 32
+    assert slots["expert_up"]["flops"] == 2 * (512 * 2) * 4096 * (2 * 14336) * 32
+    assert slots["expert_down"]["flops"] == 2 * (512 * 2) * 14336 * 4096 * 32
+    assert slots["expert_up"]["weight_bytes"] == pytest.approx(8 * 4096 * 2 * 14336 * 32 * 2, rel=1e-12)
+    assert slots["shared_expert"]["launches"] == slots["mlp_up"]["launches"] == 0
 
 
 @pytest.mark.parametrize(
@@ -255,20 +251,20 @@ def test_mixtral_prefill(count: Counter) -> None:
 def test_mixtral_decode_reads_the_experts_a_batch_hits(
     count: Counter, batch_size: int, experts_hit: float
 ) -> None:
-    operators = count("decode", MIXTRAL_8X7B, batch_size=batch_size, output_tokens=2)
-    assert operators["expert_up"]["weight_bytes"] == pytest.approx(
+    slots = count("decode", MIXTRAL_8X7B, batch_size=batch_size, output_tokens=2)
+    assert slots["expert_up"]["weight_bytes"] == pytest.approx(
         experts_hit * 4096 * 2 * 14336 * 2 * 32, rel=1e-7
     )
-    assert operators["expert_down"]["weight_bytes"] == pytest.approx(
+    assert slots["expert_down"]["weight_bytes"] == pytest.approx(
         experts_hit * 14336 * 4096 * 2 * 32, rel=1e-7
     )
-    assert operators["expert_down"]["flops"] == 2 * batch_size * 2 * 14336 * 4096 * 32
+    assert slots["expert_down"]["flops"] == 2 * batch_size * 2 * 14336 * 4096 * 32
 
 
 def test_mixtral_weights_of_one_token_are_its_active_parameters(count: Counter) -> None:
     """12.9 billion of 46.7 billion parameters work on a token, the published figure."""
-    operators = count("decode", MIXTRAL_8X7B, output_tokens=2)
-    read = sum(operator["weight_bytes"] for name, operator in operators.items() if name != "embedding") / 2
+    slots = count("decode", MIXTRAL_8X7B, output_tokens=2)
+    read = sum(slot["weight_bytes"] for name, slot in slots.items() if name != "embedding") / 2
     assert read + 32000 * 4096 + 65 * 4096 == pytest.approx(12_879_925_248, rel=1e-9)
 
 
@@ -308,41 +304,41 @@ def test_sampling_reads_the_whole_vocabulary_whatever_its_shards(count: Counter)
 
 def test_deepseek_prefill(count: Counter) -> None:
     """Latent attention in prefill: the latent is expanded to 128 keys of 192 and values of 128 per token."""
-    operators = count("prefill", DEEPSEEK_V3, prompt_tokens=100)
+    slots = count("prefill", DEEPSEEK_V3, prompt_tokens=100)
     rows, layers = 100, 61
     down_and_up = 7168 * 1536 + 1536 * 128 * 192 + 7168 * (512 + 64) + 512 * 128 * (128 + 128)
     assert down_and_up == 69_664_768
-    assert operators["qkv_projection"]["flops"] == 2 * rows * layers * down_and_up
-    assert operators["qkv_projection"]["weight_bytes"] == layers * down_and_up * 2
-    assert operators["full_attention"]["flops"] == layers * (100 * 101 // 2) * 128 * 2 * (192 + 128)
+    assert slots["qkv_projection"]["flops"] == 2 * rows * layers * down_and_up
+    assert slots["qkv_projection"]["weight_bytes"] == layers * down_and_up * 2
+    assert slots["full_attention"]["flops"] == layers * (100 * 101 // 2) * 128 * 2 * (192 + 128)
     assert (
-        operators["full_attention"]["activation_bytes"] == rows * layers * 128 * 2 * (192 + 128) * 2
+        slots["full_attention"]["activation_bytes"] == rows * layers * 128 * 2 * (192 + 128) * 2
     )  # q, k, v, result
-    assert operators["kv_cache"]["kv_bytes"] == rows * 70_272  # 576 elements × 61 layers × 2 bytes
-    assert operators["output_projection"]["flops"] == 2 * rows * layers * 128 * 128 * 7168
+    assert slots["kv_cache"]["kv_bytes"] == rows * 70_272  # 576 elements × 61 layers × 2 bytes
+    assert slots["output_projection"]["flops"] == 2 * rows * layers * 128 * 128 * 7168
 
-    assert operators["mlp_up"]["flops"] == 2 * rows * 3 * 7168 * 2 * 18432
-    assert operators["router"]["flops"] == 2 * rows * 58 * 7168 * 256
-    assert operators["expert_up"]["flops"] == 2 * rows * 8 * 58 * 7168 * 2 * 2048
-    assert operators["shared_expert"]["flops"] == 2 * rows * 58 * 3 * 7168 * 2048
-    assert operators["shared_expert"]["launches"] == 2 * 58
+    assert slots["mlp_up"]["flops"] == 2 * rows * 3 * 7168 * 2 * 18432
+    assert slots["router"]["flops"] == 2 * rows * 58 * 7168 * 256
+    assert slots["expert_up"]["flops"] == 2 * rows * 8 * 58 * 7168 * 2 * 2048
+    assert slots["shared_expert"]["flops"] == 2 * rows * 58 * 3 * 7168 * 2048
+    assert slots["shared_expert"]["launches"] == 2 * 58
 
 
 def test_deepseek_decode(count: Counter) -> None:
     """Absorbed attention: 128 queries of 576 on one latent per token, values of 512; one cache read."""
-    operators = count("decode", DEEPSEEK_V3, batch_size=4, prompt_tokens=1000, output_tokens=2)
+    slots = count("decode", DEEPSEEK_V3, batch_size=4, prompt_tokens=1000, output_tokens=2)
     rows, layers, attended = 4, 61, 4 * 1001
-    assert operators["full_attention"]["flops"] == layers * attended * 128 * 2 * (576 + 512)
-    assert operators["full_attention"]["kv_bytes"] == attended * 70_272
-    assert operators["full_attention"]["activation_bytes"] == rows * layers * 128 * (576 + 512) * 2
+    assert slots["full_attention"]["flops"] == layers * attended * 128 * 2 * (576 + 512)
+    assert slots["full_attention"]["kv_bytes"] == attended * 70_272
+    assert slots["full_attention"]["activation_bytes"] == rows * layers * 128 * (576 + 512) * 2
     # the two absorbed halves have as many elements as the up-projection they stand for
     absorbed = 128 * (128 * 512) + 128 * (512 * 128)
     unabsorbed = 7168 * 1536 + 1536 * 128 * 192 + 7168 * 576
-    assert operators["qkv_projection"]["flops"] == 2 * rows * layers * (unabsorbed + absorbed)
-    assert operators["qkv_projection"]["weight_bytes"] == layers * (unabsorbed + absorbed) * 2
+    assert slots["qkv_projection"]["flops"] == 2 * rows * layers * (unabsorbed + absorbed)
+    assert slots["qkv_projection"]["weight_bytes"] == layers * (unabsorbed + absorbed) * 2
     # hidden in; query and latent out; the query's latent there and back; in and out of the latent
     moved = 7168 + (128 * 192 + 576) + 2 * 1536 + 128 * (128 + 512) + 128 * (512 + 128)
-    assert operators["qkv_projection"]["activation_bytes"] == rows * layers * moved * 2
+    assert slots["qkv_projection"]["activation_bytes"] == rows * layers * moved * 2
 
 
 def test_deepseek_keeps_its_latent_on_every_gpu(count: Counter) -> None:
@@ -353,38 +349,38 @@ def test_deepseek_keeps_its_latent_on_every_gpu(count: Counter) -> None:
 
 
 def test_gemma_prefill_sees_the_window_in_half_of_its_layers(count: Counter) -> None:
-    operators = count("prefill", GEMMA_2_9B, prompt_tokens=8192)
+    slots = count("prefill", GEMMA_2_9B, prompt_tokens=8192)
     causal = 8192 * 8193 // 2
     windowed = 4096 * 4097 // 2 + 4096 * 4096  # a triangle, then a strip
-    assert operators["full_attention"]["flops"] == 21 * causal * 16 * 4 * 256
-    assert operators["sliding_attention"]["flops"] == 21 * windowed * 16 * 4 * 256
+    assert slots["full_attention"]["flops"] == 21 * causal * 16 * 4 * 256
+    assert slots["sliding_attention"]["flops"] == 21 * windowed * 16 * 4 * 256
 
 
 def test_gemma_decode_crosses_its_window(count: Counter) -> None:
     """From 4,046 tokens on, the first fifty of a hundred steps still see everything."""
-    operators = count("decode", GEMMA_2_9B, prompt_tokens=4046, output_tokens=101)
+    slots = count("decode", GEMMA_2_9B, prompt_tokens=4046, output_tokens=101)
     windowed = sum(range(4047, 4097)) + 50 * 4096
     per_token_and_layer = 2 * 8 * 256 * 2
-    assert operators["sliding_attention"]["kv_bytes"] == 21 * windowed * per_token_and_layer
-    assert operators["full_attention"]["kv_bytes"] == 21 * sum(range(4047, 4147)) * per_token_and_layer
-    assert operators["lm_head"]["weight_bytes"] == 100 * 256000 * 3584 * 2  # the tied table
+    assert slots["sliding_attention"]["kv_bytes"] == 21 * windowed * per_token_and_layer
+    assert slots["full_attention"]["kv_bytes"] == 21 * sum(range(4047, 4147)) * per_token_and_layer
+    assert slots["lm_head"]["weight_bytes"] == 100 * 256000 * 3584 * 2  # the tied table
 
 
 def test_nemotron_decode(count: Counter) -> None:
     """24 Mamba-2 layers read and write 4 MiB of state per sequence and step; 4 attention layers cache."""
-    operators = count("decode", NEMOTRON_H_8B, batch_size=3, prompt_tokens=10, output_tokens=2)
-    assert operators["recurrent_in_projection"]["flops"] == 2 * 3 * 24 * 4096 * 18560
-    assert operators["recurrent_in_projection"]["weight_bytes"] == 24 * 4096 * 18560 * 2
-    assert operators["recurrent_out_projection"]["flops"] == 2 * 3 * 24 * 8192 * 4096
-    scan = operators["recurrent_scan"]
+    slots = count("decode", NEMOTRON_H_8B, batch_size=3, prompt_tokens=10, output_tokens=2)
+    assert slots["recurrent_in_projection"]["flops"] == 2 * 3 * 24 * 4096 * 18560
+    assert slots["recurrent_in_projection"]["weight_bytes"] == 24 * 4096 * 18560 * 2
+    assert slots["recurrent_out_projection"]["flops"] == 2 * 3 * 24 * 8192 * 4096
+    scan = slots["recurrent_scan"]
     assert scan["kv_bytes"] == 24 * 3 * 2 * 1_048_576 * 4
     assert scan["activation_bytes"] == 24 * 3 * (18560 + 8192) * 2
     assert scan["flops"] == 24 * 3 * (6 * 1_048_576 + 2 * 10240 * 4)
     assert scan["weight_bytes"] == 24 * 10240 * 4 * 2
-    assert operators["full_attention"]["kv_bytes"] == 3 * 11 * 4 * 4096
-    assert operators["mlp_up"]["flops"] == 2 * 3 * 24 * 4096 * 21504  # squared ReLU: no gate
-    assert operators["mixer_norm"]["launches"] == 28
-    assert operators["mlp_norm"]["launches"] == 24
+    assert slots["full_attention"]["kv_bytes"] == 3 * 11 * 4 * 4096
+    assert slots["mlp_up"]["flops"] == 2 * 3 * 24 * 4096 * 21504  # squared ReLU: no gate
+    assert slots["mixer_norm"]["launches"] == 28
+    assert slots["mlp_norm"]["launches"] == 24
 
 
 def test_nemotron_prefill_writes_its_state_once(count: Counter) -> None:
@@ -393,3 +389,48 @@ def test_nemotron_prefill_writes_its_state_once(count: Counter) -> None:
     assert short["kv_bytes"] == long["kv_bytes"] == 24 * 2 * 1_048_576 * 4
     assert long["activation_bytes"] == 2 * short["activation_bytes"]
     assert long["flops"] == 2 * short["flops"]
+
+
+SPARSE = replace(DEEPSEEK_V3, index_topk_tokens=2048, n_index_layers=61, index_n_heads=64, index_head_dim=128)
+
+
+def test_an_indexer_bounds_what_attention_reads_and_scores_every_token(count: Counter) -> None:
+    """At 120,000 tokens each layer reads 2,048 latents of 576 elements and 120,000 index keys of 132 bytes."""
+    context = 120_001
+    dense = count("decode", DEEPSEEK_V3, prompt_tokens=120_000, output_tokens=2)
+    sparse = count("decode", SPARSE, prompt_tokens=120_000, output_tokens=2)
+    assert dense["full_attention"]["kv_bytes"] == 61 * context * 576 * 2
+    assert sparse["full_attention"]["kv_bytes"] == 61 * (2048 * 576 * 2 + context * 132)
+    attended = 2 * 61 * 128 * (2 * 512 + 64) * 2048
+    assert sparse["full_attention"]["flops"] == attended + 61 * context * 2 * 64 * 128
+    assert sparse["kv_cache"]["kv_bytes"] == 61 * (576 * 2 + 132)
+    indexer = 1536 * 64 * 128 + 7168 * (128 + 64)
+    extra = sparse["qkv_projection"]["weight_bytes"] - dense["qkv_projection"]["weight_bytes"]
+    assert extra == 61 * indexer * 2
+
+
+def test_an_indexer_changes_no_short_contexts_attention(count: Counter) -> None:
+    dense = count("decode", DEEPSEEK_V3, prompt_tokens=1000, output_tokens=2)["full_attention"]
+    sparse = count("decode", SPARSE, prompt_tokens=1000, output_tokens=2)["full_attention"]
+    assert sparse["kv_bytes"] - dense["kv_bytes"] == 61 * 1001 * 132
+
+
+TWO_SHAPES = Architecture(
+    model_id="two shapes", hidden_dim=1024, vocab_size=1000, n_full_attention_layers=2, n_heads=8, n_kv_heads=2,
+    head_dim=128, n_sliding_attention_layers=6, sliding_window_tokens=512, sliding_n_heads=16,
+    sliding_n_kv_heads=4, sliding_head_dim=64, v_head_dim=96, n_shared_kv_sliding_layers=3,
+)  # fmt: skip
+
+
+def test_layers_with_a_window_may_have_heads_of_their_own_and_share_keys_and_values(count: Counter) -> None:
+    slots = count("decode", TWO_SHAPES, prompt_tokens=1000, output_tokens=2)
+    full = 1024 * (8 * 128 + 2 * (128 + 96))
+    sliding = 1024 * (6 * 16 * 64 + 3 * 4 * (64 + 96))
+    assert slots["qkv_projection"]["weight_bytes"] == 2 * (2 * full + sliding)
+    assert slots["output_projection"]["weight_bytes"] == 2 * 1024 * 96 * (2 * 8 + 6 * 16)
+    assert slots["full_attention"]["kv_bytes"] == 2 * 1001 * 2 * (128 + 96) * 2
+    assert (
+        slots["sliding_attention"]["kv_bytes"] == 6 * 512 * 4 * (64 + 96) * 2
+    )  # shared ones are read as well
+    assert slots["kv_cache"]["kv_bytes"] == (2 * 2 * (128 + 96) + 3 * 4 * (64 + 96)) * 2
+    assert slots["sliding_attention"]["flops"] == 2 * 512 * 6 * 16 * (64 + 96)

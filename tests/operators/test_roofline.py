@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmco2.catalog.architecture import Architecture
 from llmco2.operators.columns import Column, ShapeColumns, WorkloadColumns, shape_columns
 from llmco2.operators.counting import count_phase
-from llmco2.operators.names import OPERATOR_INDEX, OPERATOR_KINDS, PHASES, OperatorKind
+from llmco2.operators.names import PHASES, SLOT_INDEX, SLOT_KINDS, KernelKind
 from llmco2.operators.roofline import (
     DeviceColumns,
     Regime,
@@ -61,16 +61,16 @@ def test_decode_of_one_sequence_waits_for_weights(workload: WorkloadMaker) -> No
     """A quarter of Llama-70B's up-projections is 18.79 GB: 5.6 ms at 3.35 TB/s, and 19 µs of products."""
     table = count_phase("decode", shape_columns([LLAMA_70B]), workload(output_tokens=2, tensor_parallel=4))
     times = roofline_times(table, _device(1))
-    up = OPERATOR_INDEX["mlp_up"]
+    up = SLOT_INDEX["mlp_up"]
     matrix = 80 * 8192 * 2 * 28672 / 4
     assert times.weight_s[0, up] == pytest.approx(matrix * 2 / 3.35e12)
     assert times.compute_s[0, up] == pytest.approx(2 * matrix / 989.4e12)
     assert times.bound_s[0, up] == pytest.approx(times.weight_s[0, up] + times.activation_s[0, up])
     assert times.regime[0, up] == Regime.MEMORY
-    reduce = OPERATOR_INDEX["mlp_all_reduce"]
+    reduce = SLOT_INDEX["mlp_all_reduce"]
     assert times.network_s[0, reduce] == pytest.approx(80 * 8192 * 2 * 1.5 / 450e9)
     assert times.regime[0, reduce] == Regime.NETWORK
-    assert times.regime[0, OPERATOR_INDEX["router"]] == Regime.ABSENT
+    assert times.regime[0, SLOT_INDEX["router"]] == Regime.ABSENT
 
 
 def test_prefill_of_a_long_prompt_waits_for_products(workload: WorkloadMaker) -> None:
@@ -78,9 +78,9 @@ def test_prefill_of_a_long_prompt_waits_for_products(workload: WorkloadMaker) ->
         "prefill", shape_columns([LLAMA_70B]), workload(prompt_tokens=4096, tensor_parallel=4)
     )
     times = roofline_times(table, _device(1))
-    for operator in ("qkv_projection", "full_attention", "mlp_up", "mlp_down"):
-        assert times.regime[0, OPERATOR_INDEX[operator]] == Regime.COMPUTE, operator
-    assert times.regime[0, OPERATOR_INDEX["lm_head"]] == Regime.MEMORY  # one row of logits
+    for slot in ("qkv_projection", "full_attention", "mlp_up", "mlp_down"):
+        assert times.regime[0, SLOT_INDEX[slot]] == Regime.COMPUTE, slot
+    assert times.regime[0, SLOT_INDEX["lm_head"]] == Regime.MEMORY  # one row of logits
 
 
 def test_eight_bit_peaks_speed_up_products_but_not_attention_nor_what_stays_at_16_bit(
@@ -91,14 +91,9 @@ def test_eight_bit_peaks_speed_up_products_but_not_attention_nor_what_stays_at_1
         roofline_times(table, _device(1, matmul_flops_per_s=peak)).compute_s[0]
         for peak in (989.4e12, 1978.8e12)
     )
-    for operator, kind in OPERATOR_KINDS.items():
-        quantised = kind in (OperatorKind.GEMM, OperatorKind.EXPERT_GEMM) and operator not in (
-            "lm_head",
-            "router",
-        )
-        assert fp8[OPERATOR_INDEX[operator]] == bf16[OPERATOR_INDEX[operator]] / (
-            2.0 if quantised else 1.0
-        ), operator
+    for slot, kind in SLOT_KINDS.items():
+        quantised = kind in (KernelKind.GEMM, KernelKind.EXPERT_GEMM) and slot not in ("lm_head", "router")
+        assert fp8[SLOT_INDEX[slot]] == bf16[SLOT_INDEX[slot]] / (2.0 if quantised else 1.0), slot
 
 
 @settings(max_examples=20, deadline=None)

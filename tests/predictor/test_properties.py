@@ -14,7 +14,7 @@ from llmco2.catalog.architecture import Architecture
 from llmco2.deployment.columns import deployment_columns
 from llmco2.deployment.deployment import Deployment
 from llmco2.operators.counting import count_phase
-from llmco2.operators.names import OPERATOR_INDEX, PHASES, Phase
+from llmco2.operators.names import PHASES, SLOT_INDEX, Phase
 from llmco2.physics.basis import phase_basis
 from llmco2.predictor.answer import PhaseAnswer, answer_requests
 from llmco2.predictor.checkpoint import Checkpoint
@@ -108,9 +108,9 @@ def test_one_gpu_sends_nothing_and_pipeline_stages_only_to_each_other(phase: Pha
     alone = unsharded & (work.pipeline_parallel == 1.0)
     assert alone.sum() > 500
     assert np.all(sent[alone] == 0.0)
-    assert np.all(np.delete(sent[unsharded], OPERATOR_INDEX["pipeline_send"], axis=1) == 0.0)
+    assert np.all(np.delete(sent[unsharded], SLOT_INDEX["pipeline_send"], axis=1) == 0.0)
     staged = (work.pipeline_parallel > 1.0) & (sizes.output_tokens > 1.0)
-    assert np.all(sent[staged, OPERATOR_INDEX["pipeline_send"]] > 0.0)
+    assert np.all(sent[staged, SLOT_INDEX["pipeline_send"]] > 0.0)
 
 
 @pytest.mark.parametrize("serving", ["static", "continuous"])

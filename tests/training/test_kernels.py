@@ -22,7 +22,7 @@ from llmco2.data.tables import write_kernels
 from llmco2.data.tensors import vocabulary
 from llmco2.errors import InputError
 from llmco2.networks.coefficients import CoefficientNetwork
-from llmco2.operators.names import KINDS, OPERATOR_INDEX, OperatorKind
+from llmco2.operators.names import KINDS, SLOT_INDEX, KernelKind
 from llmco2.records.run import KernelMeasurement
 from llmco2.training.kernel_loss import kernel_loss, predicted_kernels
 from llmco2.training.models import PhysicsModel
@@ -51,18 +51,18 @@ def test_work_of_each_kind_is_that_of_its_formula() -> None:
     """FLOPs as the importer's text defines them; bytes of weights, cache and messages by hand."""
     tensors = kernel_tensors(kernels(GEMM, PREFILL, DECODE, MOE, REDUCE))
     flops = (tensors.basis.compute_s.double() * PEAK).numpy()
-    up, full = OPERATOR_INDEX["mlp_up"], OPERATOR_INDEX["full_attention"]
+    up, full = SLOT_INDEX["mlp_up"], SLOT_INDEX["full_attention"]
     assert flops[0, up] == pytest.approx(2 * 64 * 4096 * 8192, rel=1e-5)
     assert flops[1, full] == pytest.approx(4 * 2 * 32 * 128 * 1024 * (1024 - 1023 / 2), rel=1e-5)
     assert flops[2, full] == pytest.approx(4 * 16 * 32 * 128 * 2048, rel=1e-5)
-    expert = flops[3, OPERATOR_INDEX["expert_up"]] + flops[3, OPERATOR_INDEX["expert_down"]]
+    expert = flops[3, SLOT_INDEX["expert_up"]] + flops[3, SLOT_INDEX["expert_down"]]
     assert expert == pytest.approx(6 * 4096 * 8 * 768 * 2048, rel=1e-5)
     weights = tensors.basis.weight_s.double().numpy() * BANDWIDTH
     assert weights[0, up] == pytest.approx(2 * 4096 * 8192, rel=1e-5)
     cache = tensors.basis.kv_s.double().numpy() * BANDWIDTH
     assert cache[2, full] == pytest.approx(2 * 16 * 2048 * 8 * 128 * 2, rel=1e-5)
     sent = tensors.basis.network_s.double().numpy() * A100.interconnect_bytes_per_s
-    assert sent[4, OPERATOR_INDEX["mlp_all_reduce"]] == pytest.approx(2 * 3 / 4 * 2.0**24, rel=1e-5)
+    assert sent[4, SLOT_INDEX["mlp_all_reduce"]] == pytest.approx(2 * 3 / 4 * 2.0**24, rel=1e-5)
 
 
 def test_a_kernel_is_alone_in_its_graph() -> None:
@@ -77,8 +77,8 @@ def test_a_kernel_is_alone_in_its_graph() -> None:
 def test_a_window_limits_what_is_attended() -> None:
     tensors = kernel_tensors(kernels({**DECODE, "window_tokens": 512.0}))
     flops = (tensors.basis.compute_s.double() * PEAK).numpy()
-    assert flops[0, OPERATOR_INDEX["sliding_attention"]] == pytest.approx(4 * 16 * 32 * 128 * 512, rel=1e-5)
-    assert flops[0, OPERATOR_INDEX["full_attention"]] == 0.0
+    assert flops[0, SLOT_INDEX["sliding_attention"]] == pytest.approx(4 * 16 * 32 * 128 * 512, rel=1e-5)
+    assert flops[0, SLOT_INDEX["full_attention"]] == 0.0
 
 
 def test_kernels_that_fit_no_model_are_dropped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -127,11 +127,11 @@ def test_kernels_teach_the_slots_they_run_in() -> None:
         optimizer.step()
     with torch.no_grad():
         latency_s, _ = predicted_kernels(network, batch)
-        compute = float(network(batch.graphs).slot[0]["compute"][0, OPERATOR_INDEX["mlp_up"]])
+        compute = float(network(batch.graphs).slot[0]["compute"][0, SLOT_INDEX["mlp_up"]])
     np.testing.assert_allclose(latency_s.numpy(), [row["latency_s"] for row in sizes], rtol=0.05)
     assert 2.2 < compute <= 3.0  # from 1.6; slower memory explains some of it as well
-    assert network.kind_slot[KINDS.index(OperatorKind.CACHE)].eq(0).all()
-    assert network.kind_slot[KINDS.index(OperatorKind.GEMM)].ne(0).any()
+    assert network.kind_slot[KINDS.index(KernelKind.CACHE)].eq(0).all()
+    assert network.kind_slot[KINDS.index(KernelKind.GEMM)].ne(0).any()
 
 
 def test_unknown_watts_teach_nothing() -> None:

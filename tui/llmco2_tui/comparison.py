@@ -1,8 +1,7 @@
 """Predicted beside measured, over the same batches.
 
-Invariant: a row only adds up batches for which both sides are known, of one configuration or of one named group.
-Intervals of batches add up as they are: an error of the predictor is much the same for each of them, so it does not
-average out. What no real GPU drew is shown and never judged.
+Invariant: a row only adds up batches for which both sides are known. Intervals of batches add up as they are: an
+error of the predictor is much the same for each of them, so it does not average out.
 """
 
 from __future__ import annotations
@@ -32,19 +31,18 @@ class Quantity:
     low: float
     high: float
     measured: float | None = None
-    simulated: bool = False  # what was measured was drawn by no real GPU: it judges nothing
 
     @property
     def error_percent(self) -> float | None:
         """Signed error of the prediction against the measurement: + is predicted too much."""
-        if not self.measured or self.simulated:
+        if not self.measured:
             return None
         return 100.0 * (self.predicted - self.measured) / self.measured
 
     @property
     def place(self) -> str | None:
         """Where the measurement lies against the interval."""
-        if self.measured is None or self.simulated:
+        if self.measured is None:
             return None
         return BELOW if self.measured < self.low else ABOVE if self.measured > self.high else INSIDE
 
@@ -56,7 +54,6 @@ class Quantity:
             low=self.low + other.low,
             high=self.high + other.high,
             measured=(self.measured or 0.0) + (other.measured or 0.0) if both else None,
-            simulated=self.simulated or other.simulated,
         )
 
     def per(self, count: float) -> Quantity:
@@ -67,7 +64,6 @@ class Quantity:
             low=self.low / count,
             high=self.high / count,
             measured=measured,
-            simulated=self.simulated,
         )
 
 
@@ -116,9 +112,7 @@ class Comparison:
     in_domain: bool = True
     notes: tuple[str, ...] = ()
     predictor: str = ""
-    unpredicted: int = 0  # measurements of the group left out because their request has no prediction
-    others: int = 0  # other configurations that were measured, and stand in no sum here
-    simulated: bool = False  # what was measured was drawn by no real GPU
+    unpredicted: int = 0  # measurements left out because their request has no prediction
     alone: tuple[MeasuredOnly, ...] = ()  # what was measured where nothing is predicted
 
     @property
@@ -133,11 +127,7 @@ class Comparison:
         if row is None:
             return ""
         energy = row.energy
-        if energy.measured is None:
-            return "nothing measured yet"
-        if self.simulated:
-            return "SIMULATED measurement: it judges no prediction"
-        if energy.error_percent is None:
+        if energy.measured is None or energy.error_percent is None:
             return "nothing measured yet"
         off = f"{abs(energy.error_percent):.0f} %"
         word = "predicted too much" if energy.error_percent > 0 else "predicted too little"
@@ -158,16 +148,12 @@ def compare(
     answers: Mapping[InferenceRequest, Answer],
     account: GridAccount,
 ) -> Comparison:
-    """Return predicted beside measured for the entries of ``request``, or of the group that it belongs to.
+    """Return predicted beside measured for every entry whose request has an answer.
 
-    Other configurations are counted and not summed. Without entries, one predicted batch of ``request`` stands alone.
+    Without entries, one predicted batch of ``request`` stands alone.
     """
     if request is None:
         return Comparison()
-    n_measured = len({_label(entry) for entry in entries})
-    entries = _of_one_label(request, entries)
-    others = n_measured - bool(entries)
-    simulated = any(entry.simulated for entry in entries)
     answer = answers.get(request)
     known = [entry for entry in entries if isinstance(answers.get(entry.request), Footprint)]
     if not known and not isinstance(answer, Footprint):
@@ -176,11 +162,9 @@ def compare(
             request=request,
             why_not=answer,
             waiting=answer is None,
-            others=others,
-            simulated=simulated,
             alone=tuple(part for part in alone if part.batches),
         )
-    sums = _Sums(account, simulated=simulated)
+    sums = _Sums(account)
     points = []
     for entry in known:
         footprint = answers[entry.request]
@@ -202,20 +186,7 @@ def compare(
         predictor=shown.predictor if shown else "",
         why_not=answer if isinstance(answer, str) else None,
         unpredicted=len(entries) - len(known),
-        others=others,
-        simulated=simulated,
     )
-
-
-def _label(entry: MeasuredPhase) -> InferenceRequest | str:
-    """Return what an entry may be summed under: its group's name, or its request."""
-    return entry.group or entry.request
-
-
-def _of_one_label(request: InferenceRequest, entries: Sequence[MeasuredPhase]) -> list[MeasuredPhase]:
-    """Return the entries that stand under the label of ``request``: those of its newest entry's group, or its own."""
-    label = next((_label(entry) for entry in reversed(entries) if entry.request == request), request)
-    return [entry for entry in entries if _label(entry) == label]
 
 
 def _alone(phase: str, entries: Sequence[MeasuredPhase], account: GridAccount) -> MeasuredOnly:
@@ -235,8 +206,8 @@ def _alone(phase: str, entries: Sequence[MeasuredPhase], account: GridAccount) -
 class _Sums:
     """What was measured per request and phase, and the rows that follow from it."""
 
-    def __init__(self, account: GridAccount, *, simulated: bool) -> None:
-        self._account, self._simulated = account, simulated
+    def __init__(self, account: GridAccount) -> None:
+        self._account = account
         self._by_request: dict[InferenceRequest, _OneRequest] = {}
         self._measured = False
         self.predicted_j = self.measured_j = 0.0
@@ -347,11 +318,7 @@ class _Sums:
     def _quantity(self, values: Sequence[float], measured: float) -> Quantity:
         predicted, low, high = values
         return Quantity(
-            predicted=predicted,
-            low=low,
-            high=high,
-            measured=measured if self._measured else None,
-            simulated=self._simulated,
+            predicted=predicted, low=low, high=high, measured=measured if self._measured else None
         )
 
 

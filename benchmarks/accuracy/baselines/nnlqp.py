@@ -43,7 +43,7 @@ from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.tensors import numbers
 from llmco2.deployment.columns import deployment_columns
 from llmco2.operators.graph import mean_adjacency
-from llmco2.operators.names import KINDS, OPERATOR_KINDS, PHASES
+from llmco2.operators.names import KINDS, PHASES, SLOT_KINDS
 from llmco2.operators.roofline import peak_flops_per_s
 from llmco2.physics.descriptors import NODE_FEATURES, phase_graphs
 
@@ -73,9 +73,9 @@ class GraphRegression(nn.Module):
         """Return log energies ``(n,)`` of graphs.
 
         Args:
-            nodes: ``(n, n_operators, N_NODE_COLUMNS)``.
-            present: ``(n, n_operators)``, whether the kernel is there.
-            adjacency: ``(n, n_operators, n_operators)``.
+            nodes: ``(n, n_slots, N_NODE_COLUMNS)``.
+            present: ``(n, n_slots)``, whether the kernel is there.
+            adjacency: ``(n, n_slots, n_slots)``.
             static: ``(n, n_static)``.
         """
         hidden = self.drop(torch.relu(self.first(nodes, adjacency, present)))
@@ -98,7 +98,7 @@ def graph_columns(
     traffic_s = sum(window_totals(windows, work, name) for name in ("weight_s", "activation_s", "kv_s"))
     moved = traffic_s * columns.device.memory_bandwidth_bytes_per_s[:, None]
     present = launches > 0.0
-    kinds = np.array([[float(kind == k) for k in KINDS] for kind in OPERATOR_KINDS.values()])
+    kinds = np.array([[float(kind == k) for k in KINDS] for kind in SLOT_KINDS.values()])
     widths = phase_graphs(PHASES[0], deployment_columns(data.tensors.deployments)).features[:, :, _WIDTHS][
         place
     ]

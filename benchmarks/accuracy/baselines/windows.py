@@ -83,7 +83,7 @@ def window_totals(windows: Windows, work: tuple[PhaseBasis, PhaseBasis], field: 
     Args:
         windows: the windows.
         work: of the windows' rows, window by window.
-        field: a slot field ``(n, n_operators)`` or ``steps`` ``(n,)``.
+        field: a slot field ``(n, n_slots)`` or ``steps`` ``(n,)``.
     """
     parts = [
         windows.phases[:, p].reshape(-1, *[1] * (getattr(w, field).ndim - 1)) * getattr(w, field)

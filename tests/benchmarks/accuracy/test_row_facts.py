@@ -7,7 +7,7 @@ from dataclasses import fields
 import torch
 
 from benchmarks.accuracy.row_facts import decode_regimes
-from llmco2.operators.names import N_OPERATORS
+from llmco2.operators.names import N_SLOTS
 from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseBasis
 
 
@@ -24,7 +24,7 @@ def test_each_resource_can_be_the_largest() -> None:
     host_s = {"steps": "host_step_s", "sequence_steps": "host_sequence_s"}
     columns = {f.name: torch.zeros(len(rows)) for f in fields(PhaseBasis)}
     for name in ("compute_s", "weight_s", "activation_s", "kv_s", "network_s", "launches"):
-        columns[name] = torch.zeros(len(rows), N_OPERATORS)
+        columns[name] = torch.zeros(len(rows), N_SLOTS)
     for name in ("compute_s", "weight_s", "network_s"):
         columns[name][:, 0] = 0.1
     for place, name in enumerate(rows):
@@ -38,7 +38,7 @@ def test_each_resource_can_be_the_largest() -> None:
 def test_constants_decide_between_equal_seconds() -> None:
     columns = {f.name: torch.zeros(1) for f in fields(PhaseBasis)}
     for name in ("compute_s", "weight_s", "activation_s", "kv_s", "network_s", "launches"):
-        columns[name] = torch.zeros(1, N_OPERATORS)
+        columns[name] = torch.zeros(1, N_SLOTS)
     columns["compute_s"][:, 0] = columns["network_s"][:, 1] = 1.0
     assert SLOT_COEFFICIENTS["network"][2] > SLOT_COEFFICIENTS["compute"][2]
     assert decode_regimes(PhaseBasis(**columns)).tolist() == ["network"]

@@ -1,0 +1,117 @@
+"""Model types that no reader here knows: read as a Llama-like decoder only where nothing in the file speaks against it.
+
+Invariant: a key that has the look of a shape and was not used refuses the file; a count that the model's own class in
+transformers contradicts does too. What was taken for granted is said in ``assumptions``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from llmco2.catalog.architecture import Architecture
+from llmco2.catalog.hf_keys import Config
+from llmco2.catalog.hf_transformers import ClassFacts
+from llmco2.catalog.params import parameter_count
+from llmco2.errors import FileFormatError, explain
+
+MAX_DIFFERENCE: Final = 0.01  # of the parameters that the model's own class has
+_GATED: Final = frozenset({"silu", "swish", "swiglu", "swigluoai", "geglu", "gegelu", "none"})
+_ACTIVATION_KEYS: Final = ("hidden_act", "activation_function", "hidden_activation", "activation")
+# The look of a shape: widths, counts, layers, groups, experts, patterns, and words of mechanisms.
+_SHAPE_LIKE: Final = re.compile(
+    r"^(?:num_|n_|moe_|block_|lru_|ssm_|mamba|linear_|cross_attention|residual_|attn_type|attn_layer|hybrid|swa_"
+    r"|index_|sparse_|global_|kv_|o_|q_|v_|qk_|compress|gdn_|kda_|conv_|latent|expert|shared_|share_|routed"
+    r"|first_k|interleave|parallel_|altup|laurel|hc_|mla_|dense_|window|chunk|engram|per_layer|recurrent|rnn|rwkv)"
+    r"|(?:_size|_dim|_rank|_width|_heads?|_layers?|_groups?|_experts?|_blocks?|_topk|_top_k|_list|_enum|_per_layer"
+    r"|_pattern|_interval|_freq|_period|_offset|_ratios?|_types?|_state|_expansion|_window|_multiplier|_setting)$"
+)
+# Keys with that look that change no matrix of the decoder.
+_HARMLESS: Final = re.compile(
+    r"(?:rope|rotary|token|attn_impl|_attn_implementation|dropout|drop|init|norm_eps|epsilon|label|beam|loss|aux|bos|eos|pad"
+    r"|return|sequence|position|output_|cache|dtype|scoring|topk_method|topk_group|n_group|norm_topk|pretraining_tp"
+    r"|scaling|scale|logit|softcap|nextn|mtp|vision|image|audio|video|visual|spatial|temporal_patch|tie_|torch|transformers"
+    r"|tokenizer|problem|chunk_size_feed|prefix|bad_words|penalty|_type$|gradient|checkpoint|ep_size|alpha|beta|theta"
+    r"|jitter|z_loss|renorm|bias|hidden_act|activation|ngram|num_labels|num_samples|max_|min_|decoder_start|cross_attention_hidden)"
+)
+_PREFIXES_ALWAYS: Final = ("kv_lora", "o_lora")
+
+
+def checked_unknown(
+    arch: Architecture, config: Config, model_type: str, facts: ClassFacts | None
+) -> Architecture:
+    """Return ``arch``, read as a Llama-like decoder, with what was assumed; raises FileFormatError where it may not be.
+
+    ``facts`` are those of the model's own class, None where transformers is not installed or does not know it.
+    """
+    refuse_unused_shapes(config, model_type)
+    counted = parameter_count(arch)
+    size = f"{counted / 1e9:.3g}B parameters"
+    if facts is None:
+        _refuse_ungated(config, model_type)
+        line = f"model type {model_type!r} is not known here and is read as a Llama-like decoder of {size}"
+        return _assuming(arch, line)
+    if abs(counted / facts.n_parameters - 1.0) > MAX_DIFFERENCE:
+        raise FileFormatError(
+            explain(
+                f"{config.where}: model type {model_type!r} is not known here",
+                got=f"{size} as a Llama-like decoder, {facts.n_parameters / 1e9:.3g}B in {facts.source}",
+                expected="a type whose layers are known",
+                remedy="give its layers with architecture_from_shape",
+            )
+        )
+    line = f"model type {model_type!r} is not known here; {facts.source} counts {size}, as read here"
+    return _assuming(arch, line)
+
+
+def refuse_unused_shapes(config: Config, model_type: str) -> None:
+    """Raise FileFormatError where the file has a key that looks like a shape and that no reader asked for."""
+    strange = next(iter(unused_shapes(config.values, config.used)), "")
+    if strange:
+        raise FileFormatError(
+            explain(
+                f"{config.where}: model type {model_type!r} is not known here",
+                got=f"the key {strange!r}",
+                expected="a decoder whose every key is understood",
+                remedy="give its layers with architecture_from_shape",
+            )
+        )
+
+
+def unused_shapes(values: Mapping[str, Any], used: Collection[str]) -> list[str]:
+    """Return the keys of ``values`` that look like a shape, are not in ``used`` and say something."""
+    return sorted(
+        key
+        for key, value in values.items()
+        if key not in used
+        and _SHAPE_LIKE.search(key)
+        and not _HARMLESS.search(key)
+        and _says_something(value)
+    )
+
+
+def _says_something(value: Any) -> bool:
+    return value not in (None, False, 0, "", [], {}) and not isinstance(value, str)
+
+
+def _refuse_ungated(config: Config, model_type: str) -> None:
+    kind = next(
+        (config.values[key] for key in _ACTIVATION_KEYS if config.values.get(key) is not None), "none"
+    )
+    if str(kind).casefold() not in _GATED:
+        raise FileFormatError(
+            explain(
+                f"{config.where}: model type {model_type!r} is not known here",
+                got=f"the activation {kind!r}, with which MLPs may have a gate or none"[:120],
+                expected="silu",
+                remedy="install transformers, whose classes are then asked, or give its layers with "
+                "architecture_from_shape",
+            )
+        )
+
+
+def _assuming(arch: Architecture, line: str) -> Architecture:
+    import dataclasses  # noqa: PLC0415
+
+    return dataclasses.replace(arch, assumptions=(line, *arch.assumptions))
