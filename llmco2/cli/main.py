@@ -53,6 +53,10 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "monitor": Command(
             module="llmco2_tui.cli", help="watch GPU energy live, predicted and measured side by side"
         ),
+        "attribute": Command(
+            module="llmco2.cli.attribute",
+            help="share a meter's energy and carbon out over requests, users or tenants",
+        ),
         "train": Command(module="llmco2.cli.train", help="fit, validate or test a predictor of your own"),
         "models": Command(module="llmco2.cli.catalogs", help="list the known models"),
         "gpus": Command(module="llmco2.cli.catalogs", help="list the known GPUs, or show one"),

@@ -24,6 +24,7 @@ from llmco2.records.request import UNKNOWN
 from llmco2.serving import sample as q
 from llmco2.serving.exposition import printable
 from llmco2.serving.identity import Identity
+from llmco2.serving.idle_power import idle_power_w
 from llmco2.serving.sample import ServerSample
 from llmco2.serving.workload import Deployment
 
@@ -94,6 +95,7 @@ def find_deployment(
     precision, precision_from = _precision(given.precision, identity)
     kv_precision = given.kv_precision or _known_precision(identity.kv_dtype) or UNKNOWN
     engine, engine_from = _engine(given, identity, sample)
+    idle_w, idle_from = idle_power_w(gpu)
     deployment = Deployment(
         model=model,
         gpu=card.gpu_id,
@@ -103,7 +105,7 @@ def find_deployment(
         precision=precision,
         kv_precision=kv_precision,
         replicas=sample.n_ranks,
-        idle_power_w=card.idle_power_w,
+        idle_power_w=idle_w,
         output_tokens=given.output_tokens,
     )
     origins = {
@@ -112,6 +114,7 @@ def find_deployment(
         "tensor_parallel": parallel[2],
         "engine": engine_from,
         "precision": precision_from,
+        "idle_power_w": idle_from,
     }
     return Found(deployment=deployment, origins=origins)
 

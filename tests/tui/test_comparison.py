@@ -102,7 +102,10 @@ def test_no_prediction_says_why_and_a_foreign_request_is_left_out() -> None:
     entries = [entry(DECODE, 1.0, 600.0), replace(entry(DECODE, 2.0, 9999.0), request=other)]
     view = compare(REQUEST, entries, {**ANSWERS, other: "it does not fit"}, account("FRA"))
     assert rows(view)["total"] == (DECODE_J, 600.0)
-    assert view.unpredicted == 1
+    assert (view.unpredicted, view.others) == (0, 1)
+    together = [replace(found, group="a server") for found in entries]
+    view = compare(REQUEST, together, {**ANSWERS, other: "it does not fit"}, account("FRA"))
+    assert (view.unpredicted, view.others) == (1, 0)
     assert compare(REQUEST, [], {}, account("FRA")).waiting
 
 

@@ -6,6 +6,7 @@ that post messages.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
@@ -17,12 +18,13 @@ from textual.widgets import ContentSwitcher, Input
 
 from llmco2.errors import LLMCO2Error
 from llmco2.records.request import InferenceRequest
-from llmco2_tui import exporting
+from llmco2_tui import exporting, notes
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.keys import BINDINGS, LETTER_ACTIONS
 from llmco2_tui.messages import (
     Answered,
     CampaignRead,
+    Noted,
     Readings,
     RecordingFailed,
     SourceFailed,
@@ -46,6 +48,7 @@ from llmco2_tui.widgets.top_line import VIEWS, TopLine
 from llmco2_tui.widgets.what_if import WhatIf
 
 _CAMPAIGN_LOOK_S: Final = 1.0
+_CLOCK_NOTE_S: Final = 60.0  # a machine that sleeps, or whose clock is set, is known to a minute
 
 
 class MonitorApp(App[None]):
@@ -72,6 +75,9 @@ class MonitorApp(App[None]):
             self._monitor_state.account,
             None,
         )
+        self._keep_zone = self._options.zone is not None  # against what a recording notes
+        self._keep_request = self._options.request is not None
+        self._clock_noted_at = time.monotonic()
         self._updater = WidgetUpdater(self)
         if self._options.glyphs is not None:
             self._filters.append(self._options.glyphs)
@@ -119,7 +125,33 @@ class MonitorApp(App[None]):
         self._reader.close()
         self._monitor_state.begin(message.source.meter.devices())
         self._reader.begin(message.source)
+        self._note_beginning()
         self._throttle = RedrawThrottle()
+        self._paint()
+
+    def _note_beginning(self) -> None:
+        """Have a recording hold what is in view as it begins."""
+        self._note(notes.WALL_CLOCK, notes.wall_clock_data())
+        self._note(notes.ZONE, notes.zone_data(self._monitor_state.account))
+        if self._monitor_state.typed is not None:
+            self._note(notes.TYPED, notes.typed_data(self._monitor_state.typed))
+        self._clock_noted_at = time.monotonic()
+
+    def _note(self, name: str, data: dict[str, object]) -> None:
+        self._reader.note(name, data)
+
+    @on(Noted)
+    def _noted(self, message: Noted) -> None:
+        if message.source != self._reader.number:
+            return
+        taker = notes.NoteTaker(
+            account=self._options.account, keep_zone=self._keep_zone, keep_request=self._keep_request
+        )
+        try:
+            taker.take(self._monitor_state, message.events)
+        except LLMCO2Error as error:
+            self.notify(str(error), severity="error")
+        self._ask()
         self._paint()
 
     @on(SourceFailed)
@@ -134,6 +166,9 @@ class MonitorApp(App[None]):
 
     def _watch(self) -> None:
         """See once a second whether readings have stopped coming."""
+        if time.monotonic() - self._clock_noted_at >= _CLOCK_NOTE_S:
+            self._clock_noted_at = time.monotonic()
+            self._note(notes.WALL_CLOCK, notes.wall_clock_data())
         failure = self._reader.failure
         trouble = (f"NO READING: {failure}; trying again",) if failure else ()
         if trouble != self._trouble or self._reader.is_played_back:
@@ -281,8 +316,11 @@ class MonitorApp(App[None]):
         """Bring the form's request and zone into view."""
         request, account, _ = self._form
         if request is not None:
+            self._keep_request = self._keep_zone = True
             self._monitor_state.type_in(request)
             self._monitor_state.set_account(account)
+            self._note(notes.TYPED, notes.typed_data(request))
+            self._note(notes.ZONE, notes.zone_data(account))
             self._ask()
             self.action_view("compare")
 
@@ -292,7 +330,9 @@ class MonitorApp(App[None]):
 
     def _set_zone(self, zone: str | None) -> None:
         if zone is not None:
+            self._keep_zone = True
             self._monitor_state.set_account(self._options.account(zone))
+            self._note(notes.ZONE, notes.zone_data(self._monitor_state.account))
             self._paint()
 
     def action_unit(self) -> None:
@@ -330,7 +370,18 @@ class MonitorApp(App[None]):
 
     def action_mark(self) -> None:
         """Mark the start or the end of one batch."""
+        before = len(self._monitor_state.marks)
         self.notify(self._monitor_state.mark())
+        if len(self._monitor_state.marks) > before:
+            self._note(notes.MARKED, notes.marked_data(self._monitor_state.marks[-1]))
+        self._paint_comparison()
+
+    def action_unmark(self) -> None:
+        """Take back the last mark."""
+        before = len(self._monitor_state.marks)
+        self.notify(self._monitor_state.undo_mark())
+        if len(self._monitor_state.marks) < before:
+            self._note(notes.UNMARKED, {})
         self._paint_comparison()
 
     def action_export(self) -> None:

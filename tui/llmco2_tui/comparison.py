@@ -1,7 +1,8 @@
 """Predicted beside measured, over the same batches.
 
-Invariant: a row only adds up batches for which both sides are known. Intervals of batches add up as they are: an
-error of the predictor is much the same for each of them, so it does not average out.
+Invariant: a row only adds up batches for which both sides are known, of one configuration or of one named group.
+Intervals of batches add up as they are: an error of the predictor is much the same for each of them, so it does not
+average out. What no real GPU drew is shown and never judged.
 """
 
 from __future__ import annotations
@@ -31,18 +32,19 @@ class Quantity:
     low: float
     high: float
     measured: float | None = None
+    simulated: bool = False  # what was measured was drawn by no real GPU: it judges nothing
 
     @property
     def error_percent(self) -> float | None:
         """Signed error of the prediction against the measurement: + is predicted too much."""
-        if not self.measured:
+        if not self.measured or self.simulated:
             return None
         return 100.0 * (self.predicted - self.measured) / self.measured
 
     @property
     def place(self) -> str | None:
         """Where the measurement lies against the interval."""
-        if self.measured is None:
+        if self.measured is None or self.simulated:
             return None
         return BELOW if self.measured < self.low else ABOVE if self.measured > self.high else INSIDE
 
@@ -54,6 +56,7 @@ class Quantity:
             low=self.low + other.low,
             high=self.high + other.high,
             measured=(self.measured or 0.0) + (other.measured or 0.0) if both else None,
+            simulated=self.simulated or other.simulated,
         )
 
     def per(self, count: float) -> Quantity:
@@ -64,6 +67,7 @@ class Quantity:
             low=self.low / count,
             high=self.high / count,
             measured=measured,
+            simulated=self.simulated,
         )
 
 
@@ -112,7 +116,9 @@ class Comparison:
     in_domain: bool = True
     notes: tuple[str, ...] = ()
     predictor: str = ""
-    unpredicted: int = 0  # measurements left out because their request has no prediction
+    unpredicted: int = 0  # measurements of the group left out because their request has no prediction
+    others: int = 0  # other configurations that were measured, and stand in no sum here
+    simulated: bool = False  # what was measured was drawn by no real GPU
     alone: tuple[MeasuredOnly, ...] = ()  # what was measured where nothing is predicted
 
     @property
@@ -127,7 +133,11 @@ class Comparison:
         if row is None:
             return ""
         energy = row.energy
-        if energy.measured is None or energy.error_percent is None:
+        if energy.measured is None:
+            return "nothing measured yet"
+        if self.simulated:
+            return "SIMULATED measurement: it judges no prediction"
+        if energy.error_percent is None:
             return "nothing measured yet"
         off = f"{abs(energy.error_percent):.0f} %"
         word = "predicted too much" if energy.error_percent > 0 else "predicted too little"
@@ -148,12 +158,16 @@ def compare(
     answers: Mapping[InferenceRequest, Answer],
     account: GridAccount,
 ) -> Comparison:
-    """Return predicted beside measured for every entry whose request has an answer.
+    """Return predicted beside measured for the entries of ``request``, or of the group that it belongs to.
 
-    Without entries, one predicted batch of ``request`` stands alone.
+    Other configurations are counted and not summed. Without entries, one predicted batch of ``request`` stands alone.
     """
     if request is None:
         return Comparison()
+    n_measured = len({_label(entry) for entry in entries})
+    entries = _of_one_label(request, entries)
+    others = n_measured - bool(entries)
+    simulated = any(entry.simulated for entry in entries)
     answer = answers.get(request)
     known = [entry for entry in entries if isinstance(answers.get(entry.request), Footprint)]
     if not known and not isinstance(answer, Footprint):
@@ -162,9 +176,11 @@ def compare(
             request=request,
             why_not=answer,
             waiting=answer is None,
+            others=others,
+            simulated=simulated,
             alone=tuple(part for part in alone if part.batches),
         )
-    sums = _Sums(account)
+    sums = _Sums(account, simulated=simulated)
     points = []
     for entry in known:
         footprint = answers[entry.request]
@@ -186,7 +202,20 @@ def compare(
         predictor=shown.predictor if shown else "",
         why_not=answer if isinstance(answer, str) else None,
         unpredicted=len(entries) - len(known),
+        others=others,
+        simulated=simulated,
     )
+
+
+def _label(entry: MeasuredPhase) -> InferenceRequest | str:
+    """Return what an entry may be summed under: its group's name, or its request."""
+    return entry.group or entry.request
+
+
+def _of_one_label(request: InferenceRequest, entries: Sequence[MeasuredPhase]) -> list[MeasuredPhase]:
+    """Return the entries that stand under the label of ``request``: those of its newest entry's group, or its own."""
+    label = next((_label(entry) for entry in reversed(entries) if entry.request == request), request)
+    return [entry for entry in entries if _label(entry) == label]
 
 
 def _alone(phase: str, entries: Sequence[MeasuredPhase], account: GridAccount) -> MeasuredOnly:
@@ -206,8 +235,8 @@ def _alone(phase: str, entries: Sequence[MeasuredPhase], account: GridAccount) -
 class _Sums:
     """What was measured per request and phase, and the rows that follow from it."""
 
-    def __init__(self, account: GridAccount) -> None:
-        self._account = account
+    def __init__(self, account: GridAccount, *, simulated: bool) -> None:
+        self._account, self._simulated = account, simulated
         self._by_request: dict[InferenceRequest, _OneRequest] = {}
         self._measured = False
         self.predicted_j = self.measured_j = 0.0
@@ -318,7 +347,11 @@ class _Sums:
     def _quantity(self, values: Sequence[float], measured: float) -> Quantity:
         predicted, low, high = values
         return Quantity(
-            predicted=predicted, low=low, high=high, measured=measured if self._measured else None
+            predicted=predicted,
+            low=low,
+            high=high,
+            measured=measured if self._measured else None,
+            simulated=self._simulated,
         )
 
 

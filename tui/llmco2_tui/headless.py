@@ -20,6 +20,7 @@ from llmco2_tui.campaign import CampaignFollower
 from llmco2_tui.grid import GridAccount, zone_factors
 from llmco2_tui.measured import recorded_entries, request_from, samplings
 from llmco2_tui.monitor_state import MonitorState
+from llmco2_tui.notes import NoteTaker, notes_of
 from llmco2_tui.predicting import Predict, known_names, predictor
 from llmco2_tui.server_text import server_text
 from llmco2_tui.servers import ServerFeed, open_sessions
@@ -42,7 +43,7 @@ def print_once(args: argparse.Namespace, request: InferenceRequest | None, sourc
         source = f"recording {path.name}"
         if args.export is not None and args.export.suffix in (".csv", ".svg"):
             return _export(args, path, sources, predict)
-        _play_out(monitor_state, path)
+        _play_out(monitor_state, path, args)
     else:
         source = "one reading"
         servers = _read_once(monitor_state, sources)
@@ -101,7 +102,7 @@ def _wait_for_servers(sessions: Sequence[ServerSession]) -> None:
         time.sleep(0.05)
 
 
-def _play_out(monitor_state: MonitorState, path: Path) -> None:
+def _play_out(monitor_state: MonitorState, path: Path, args: argparse.Namespace) -> None:
     session = read_session(path)
     if not session.samples:
         raise InputError(explain("the recording holds no sample", got=path.name))
@@ -112,6 +113,12 @@ def _play_out(monitor_state: MonitorState, path: Path) -> None:
     requests = [request_from(event.data) for event in session.events if event.name == "request"]
     if entries or requests:
         monitor_state.measured(entries[-1].request if entries else requests[-1], entries)
+    taker = NoteTaker(
+        account=lambda zone: GridAccount(zone, today=date.today()),
+        keep_zone=args.zone is not None,
+        keep_request=args.model is not None,
+    )
+    taker.take(monitor_state, notes_of(session))
 
 
 def _predict(monitor_state: MonitorState, predict: Predict) -> None:

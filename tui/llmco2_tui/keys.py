@@ -14,7 +14,7 @@ SPEEDS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1000.0)
 # What a letter means only where nobody is typing.
 LETTER_ACTIONS: Final = frozenset(
     ("choose", "dark", "export", "faster", "help", "mark", "pause", "play", "restart", "retry", "simulate",
-     "span", "unit", "view", "zone")
+     "span", "unit", "unmark", "view", "zone")
 )  # fmt: skip
 BINDINGS: Final[tuple[Binding, ...]] = (
     *(Binding(str(n), f"view('{name}')", label, show=False) for n, (name, label) in enumerate(VIEWS, 1)),
@@ -27,6 +27,7 @@ BINDINGS: Final[tuple[Binding, ...]] = (
     Binding("space", "pause", "Pause", show=False),
     Binding("0", "restart", "Zero", show=False),
     Binding("m", "mark", "Mark"),
+    Binding("u", "unmark", "Undo mark", show=False),
     Binding("e", "export", "Export"),
     Binding("d", "dark", "Light/dark", show=False),
     Binding("r", "retry", "Retry", show=False),

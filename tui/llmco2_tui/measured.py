@@ -39,11 +39,18 @@ class MeasuredPhase:
     time_s: float
     prefill_batches: float | None = None  # of a whole whose phases are not of equally many batches
     predicted_idle_j: float = 0.0  # of time in it in which nothing ran
+    simulated: bool = False  # no real GPU drew these joules
+    group: str = ""  # entries of one group are summed though their requests differ: a server's load over time
 
     @property
     def prefilled_batches(self) -> float:
         """Batches whose prefill a whole holds."""
         return self.batches if self.prefill_batches is None else self.prefill_batches
+
+    @property
+    def start_s(self) -> float:
+        """When it began, on the clock of its source."""
+        return self.t_s - self.time_s
 
     @property
     def output_tokens(self) -> float:
@@ -101,6 +108,7 @@ class RunFeed:
                     batches=batches,
                     energy_j=reading.energy_j,
                     time_s=reading.duration_s,
+                    simulated=reading.simulated,
                 )
             )
 
@@ -178,7 +186,7 @@ def recorded_entries(session: Session) -> list[MeasuredPhase]:
             request = request_from(event.data)
             requests.append((event.t_s, request))
         elif event.name == MEASURED_EVENT and request is not None:
-            entries.append(_entry(event, request))
+            entries.append(entry_from(event, request, simulated=session.simulated))
     if entries or not requests:
         return sorted(entries, key=lambda entry: entry.t_s)
     feed = RunFeed()
@@ -200,6 +208,8 @@ def entry_data(entry: MeasuredPhase) -> dict[str, Any]:
     data = {name: getattr(entry, name) for name in ("phase", "batches", "energy_j", "time_s")}
     if entry.prefill_batches is not None:
         data |= {name: getattr(entry, name) for name in ("prefill_batches", "predicted_idle_j")}
+    if entry.group:
+        data["group"] = entry.group
     return data
 
 
@@ -212,20 +222,27 @@ def request_from(data: Mapping[str, Any]) -> InferenceRequest:
         raise InputError(explain("a recorded request is damaged", got=str(error))) from error
 
 
-def _entry(event: SessionEvent, request: InferenceRequest) -> MeasuredPhase:
+def entry_from(event: SessionEvent, request: InferenceRequest, *, simulated: bool) -> MeasuredPhase:
+    """Return the entry of an event; ``InputError`` for one that is damaged."""
     try:
         numbers = {name: float(event.data[name]) for name in ("batches", "energy_j", "time_s")}
         prefill = event.data.get("prefill_batches")
+        if min(numbers.values()) < 0 or event.data["phase"] not in PHASES:
+            raise ValueError(f"{dict(event.data)}"[:80])
         return MeasuredPhase(
             t_s=event.t_s,
             request=request,
             phase=str(event.data["phase"]),
             prefill_batches=None if prefill is None else float(prefill),
             predicted_idle_j=float(event.data.get("predicted_idle_j", 0.0)),
+            simulated=simulated,
+            group=str(event.data.get("group", "")),
             **numbers,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(explain("a recorded measurement is damaged", got=str(error))) from error
+        raise InputError(
+            explain(f"a recorded measurement at {event.t_s:g} s is damaged", got=str(error))
+        ) from error
 
 
 def entries_of_run(run: MeasuredRun, t_s: float) -> list[MeasuredPhase]:
@@ -238,7 +255,13 @@ def entries_of_run(run: MeasuredRun, t_s: float) -> list[MeasuredPhase]:
     parts = ((PREFILL, run.prefill_energy_j, prefill_s), (DECODE, run.decode_energy_j, decode_s))
     found = [
         MeasuredPhase(
-            t_s=t_s, request=request, phase=phase, batches=1.0, energy_j=energy_j, time_s=time_s or 0.0
+            t_s=t_s,
+            request=request,
+            phase=phase,
+            batches=1.0,
+            energy_j=energy_j,
+            time_s=time_s or 0.0,
+            simulated=run.simulated,
         )
         for phase, energy_j, time_s in parts
         if energy_j is not None
@@ -251,6 +274,7 @@ def entries_of_run(run: MeasuredRun, t_s: float) -> list[MeasuredPhase]:
             batches=1.0,
             energy_j=run.energy_j,
             time_s=run.latency_s or 0.0,
+            simulated=run.simulated,
         )
         return [whole]
     return found
@@ -271,9 +295,9 @@ def _prefill_sum(one: MeasuredPhase, other: MeasuredPhase) -> float | None:
 
 
 def _merged(entries: Iterable[MeasuredPhase]) -> list[MeasuredPhase]:
-    by_key: dict[tuple[InferenceRequest, str], MeasuredPhase] = {}
+    by_key: dict[tuple[InferenceRequest, str, str, bool], MeasuredPhase] = {}
     for entry in entries:
-        key = (entry.request, entry.phase)
+        key = (entry.request, entry.phase, entry.group, entry.simulated)
         known = by_key.get(key)
         by_key[key] = (
             entry

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from textual.message import Message
 
 from llmco2.measurement.meters.meter import Sample
+from llmco2.measurement.meters.session_file import SessionEvent
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignView
 from llmco2_tui.comparison import Answer
@@ -36,6 +37,14 @@ class WorkloadMeasured(Message):
 
     request: InferenceRequest | None
     entries: tuple[MeasuredPhase, ...]
+    source: int
+
+
+@dataclass
+class Noted(Message):
+    """What a person did in a recorded sitting; never replaced."""
+
+    events: tuple[SessionEvent, ...]
     source: int
 
 

@@ -6,7 +6,9 @@ computed from it and never kept beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llmco2.measurement.meters.meter import Device, Sample
 from llmco2.records.request import InferenceRequest
@@ -15,7 +17,8 @@ from llmco2_tui.comparison import Answer, Comparison, compare
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.history import SPANS, History
 from llmco2_tui.ledger import Ledger, Totals
-from llmco2_tui.measured import WHOLE, MeasuredPhase, compacted
+from llmco2_tui.marks import OpenMark, close_mark, open_mark
+from llmco2_tui.measured import MeasuredPhase, compacted
 from llmco2_tui.views import GpuRow, PowerView, TotalsView
 
 _MOST_ANSWERS = 2048
@@ -35,7 +38,7 @@ class MonitorState:
         self.typed = request
         self._fed: InferenceRequest | None = None
         self._comparison: Comparison | None = None
-        self._mark: tuple[float, float] | None = None  # when, and the joules then
+        self._open_mark: OpenMark | None = None
         self.begin(())
 
     def begin(self, devices: Sequence[Device]) -> None:
@@ -43,15 +46,22 @@ class MonitorState:
         self.devices = tuple(devices)
         self.chosen = devices[0].index if len(devices) == 1 else None
         self._fed = None
-        self._entries: list[MeasuredPhase] = []
+        self.ledger = Ledger()
         self.zero()
 
     def zero(self) -> None:
-        """Count energy from the next reading on."""
+        """Begin anew: energy, grams, charts, marks and measurements all count from the next reading on.
+
+        What is measured across this moment belongs to neither side and is left out; a campaign's file stays.
+        """
+        ends = [gpu.last_s for gpu in self.ledger.gpus.values() if gpu.last_s is not None]
+        self._zero_s = max(ends, default=-math.inf)
+        self._entries: list[MeasuredPhase] = []
+        self._marks: list[MeasuredPhase] = []
         self.ledger = Ledger()
         self._histories = {device.index: History() for device in self.devices}
         self._all = History()
-        self._mark = None
+        self._open_mark = None
         self._comparison = None
 
     def read(self, samples: Sequence[Sample]) -> None:
@@ -67,35 +77,65 @@ class MonitorState:
     def measured(self, request: InferenceRequest | None, entries: Sequence[MeasuredPhase]) -> None:
         """Take what the source says of its workload."""
         self._fed = request
-        self._entries = compacted([*self._entries, *entries])
+        since = [entry for entry in entries if entry.start_s >= self._zero_s]
+        if self.devices_simulated():
+            since = [replace(entry, simulated=True) for entry in since]
+        self._entries = compacted([*self._entries, *since])
         self._comparison = None
 
     def type_in(self, request: InferenceRequest) -> None:
         """Bring a typed request into view; what is measured for it from now on is what ``mark`` encloses."""
         self.typed = request
-        self._entries = [entry for entry in self._entries if entry.phase != WHOLE]
+        self._open_mark = None
         self._comparison = None
 
     def mark(self) -> str:
         """Start or end the measurement of one batch of the request in view; return what happened."""
-        totals = self.totals()
-        if totals.energy_j is None or self.request is None:
-            return "nothing to mark: no request in view, or no energy reading"
-        if self._mark is None:
-            self._mark = (totals.elapsed_s, totals.energy_j)
-            return "marked the start of one batch; m marks its end"
-        (start_s, start_j), self._mark = self._mark, None
-        entry = MeasuredPhase(
-            t_s=totals.elapsed_s,
-            request=self.request,
-            phase=WHOLE,
-            batches=1.0,
-            energy_j=totals.energy_j - start_j,
-            time_s=totals.elapsed_s - start_s,
-        )
-        self._entries.append(entry)
+        if self._open_mark is not None:
+            return self._close_mark(self._open_mark)
+        request = self.request
+        if request is None:
+            return "nothing to mark: no request in view; 3 types one in"
+        if self.typed is None and self._measured_by_itself():
+            return "nothing to mark: this workload is measured already"
+        found = open_mark(request, self.devices, self.chosen, self.ledger)
+        if isinstance(found, str):
+            return f"nothing was marked: {found}"
+        self._open_mark = found
+        return f"marked the start of one batch on {_gpus_text(found.gpus)}; m marks its end, u takes it back"
+
+    def _close_mark(self, mark: OpenMark) -> str:
+        found = close_mark(mark, self.ledger, simulated=self.devices_simulated())
+        if isinstance(found, str):
+            return f"the batch is still open: {found}"
+        self._open_mark = None
+        self.add_mark(found)
+        return f"marked the end of one batch: measured on {_gpus_text(mark.gpus)}; u takes it back"
+
+    def add_mark(self, entry: MeasuredPhase) -> None:
+        """Take a batch that was marked, now or in a recording."""
+        self._marks = compacted([*self._marks, entry])
         self._comparison = None
-        return "marked the end of one batch: its energy is measured, all GPUs together"
+
+    def undo_mark(self) -> str:
+        """Take back the open mark, or else the last batch that was marked; return what happened."""
+        if self._open_mark is not None:
+            self._open_mark = None
+            return "took back the start of the batch"
+        if not self._marks:
+            return "nothing was marked"
+        self._marks.pop()
+        self._comparison = None
+        return "took back the last batch that was marked"
+
+    @property
+    def marks(self) -> Sequence[MeasuredPhase]:
+        """The batches that were marked, oldest first."""
+        return self._marks
+
+    def _measured_by_itself(self) -> bool:
+        """Whether the workload in view has measurements that no mark made."""
+        return any(entry not in self._marks for entry in self.entries)
 
     def follow(self, view: CampaignView) -> None:
         """Take the campaign as it is now."""
@@ -117,11 +157,12 @@ class MonitorState:
     @property
     def entries(self) -> Sequence[MeasuredPhase]:
         """What was measured of the workload in view."""
+        marked = [entry for entry in self._marks if entry.request == self.request]
         if self.typed is not None:
-            return [entry for entry in self._entries if entry.phase == WHOLE and entry.request == self.typed]
+            return marked
         if self._fed is None and self.campaign is not None and self.campaign.entries:
             return self.campaign.entries
-        return self._entries
+        return [*self._entries, *marked]
 
     @property
     def request(self) -> InferenceRequest | None:
@@ -230,11 +271,19 @@ class MonitorState:
         which = ", ".join(map(str, lost))
         return (f"LOST GPU {which}: its last values are grey; trying again at every sample",)
 
+    def devices_simulated(self) -> bool:
+        """Whether the GPUs in view are simulated."""
+        return any(device.simulated for device in self.devices)
+
     def is_simulated(self) -> bool:
         """Whether anything on the screen is simulated."""
-        return any(device.simulated for device in self.devices) or bool(
+        return self.devices_simulated() or bool(
             self.campaign is not None and self.campaign.simulated and self._fed is None
         )
+
+
+def _gpus_text(gpus: Sequence[int]) -> str:
+    return f"GPU {gpus[0]}" if len(gpus) == 1 else f"GPUs {', '.join(map(str, gpus))}"
 
 
 def _sum_or_none(values: Sequence[float | None]) -> float | None:

@@ -116,6 +116,11 @@ class SourceReader:
         self.recording = "● recording"
         return recorder
 
+    def note(self, name: str, data: dict[str, object]) -> None:
+        """Write what a person did into the recording, if there is one."""
+        if self._sampling is not None:
+            self._sampling.note(name, data)
+
     def failed(self, reason: str) -> None:
         """Take in that a source could not be opened."""
         self._opening, self._no_source = False, reason

@@ -16,7 +16,7 @@ from llmco2.measurement.meters.meter import Sample
 from llmco2.measurement.meters.power_stream import NvmlSampler
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.measured import MEASURED_EVENT, REQUEST_EVENT, MeasuredPhase, entry_data, request_data
-from llmco2_tui.messages import Readings, RecordingFailed, WorkloadMeasured
+from llmco2_tui.messages import Noted, Readings, RecordingFailed, WorkloadMeasured
 from llmco2_tui.sources import Source
 
 
@@ -79,15 +79,21 @@ class SamplingThread:
             self._recorder.close()
         self._source.close()
 
+    def note(self, name: str, data: dict[str, object]) -> None:
+        """Write what a person did into the recording, if there is one."""
+        self._write(lambda recorder: recorder.write_event(self._source.meter.clock.now_s(), name, data))
+
     def _listen(self, samples: tuple[Sample, ...]) -> None:
         entries = tuple(self._source.feed.take())
         request = self._source.feed.request
         fresh = request is not None and request != self._request
-        if self._recorder is not None:
-            self._record(samples, entries, request if fresh else None)
+        self._record(samples, entries, request if fresh else None)
         passed = None if self._source.passed is None else tuple(self._source.passed())
         if passed is None or passed:
             self._post(Readings(samplings=passed or (samples,), source=self._number))
+        notes = () if self._source.notes is None else tuple(self._source.notes())
+        if notes:
+            self._post(Noted(events=notes, source=self._number))
         if fresh or entries:
             self._request = request
             self._post(WorkloadMeasured(request=request, entries=entries, source=self._number))
@@ -98,13 +104,20 @@ class SamplingThread:
         entries: tuple[MeasuredPhase, ...],
         request: InferenceRequest | None,
     ) -> None:
-        assert self._recorder is not None
-        try:
-            self._recorder.write_samples(samples)
+        def write(recorder: Recorder) -> None:
+            recorder.write_samples(samples)
             if request is not None:
-                self._recorder.write_event(samples[0].t_s, REQUEST_EVENT, request_data(request))
+                recorder.write_event(samples[0].t_s, REQUEST_EVENT, request_data(request))
             for entry in entries:
-                self._recorder.write_event(entry.t_s, MEASURED_EVENT, entry_data(entry))
+                recorder.write_event(entry.t_s, MEASURED_EVENT, entry_data(entry))
+
+        self._write(write)
+
+    def _write(self, write: Callable[[Recorder], None]) -> None:
+        if self._recorder is None:
+            return
+        try:
+            write(self._recorder)
         except LLMCO2Error as error:
             self._recorder = None
             self._post(RecordingFailed(reason=str(error)))

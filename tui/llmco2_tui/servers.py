@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 from llmco2.carbon.factors import CarbonFactors
@@ -192,4 +192,4 @@ class ServerFeed:
             return
         with self._lock:
             self._request = entry.request
-            self._waiting.append(entry)
+            self._waiting.append(replace(entry, group=session.url))

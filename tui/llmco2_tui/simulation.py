@@ -161,6 +161,7 @@ class SimulatedServing:
                 batches=(now_s - start_s) / phase.time_s,
                 energy_j=after_j - before_j,
                 time_s=now_s - start_s,
+                simulated=True,
             )
         )
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from llmco2.measurement.meters.clock import MonotonicClock, PollingClock
 from llmco2.measurement.meters.meter import EnergyMeter, Sample
+from llmco2.measurement.meters.session_file import SessionEvent
 from llmco2.resources import datasets_dir
 from llmco2.serving.session import ServerSession
 from llmco2_tui.grid import zone_factors
@@ -65,6 +66,9 @@ class Source:
     playback: PlaybackClock | None = None
     passed: Callable[[], list[tuple[Sample, ...]]] | None = (
         None  # samplings since the last look, of a recording
+    )
+    notes: Callable[[], list[SessionEvent]] | None = (
+        None  # what a person did since the last look, of a recording
     )
     servers: tuple[ServerSession, ...] = ()  # serving engines that are watched beside the GPUs
     on_close: Callable[[], None] = lambda: None
@@ -184,13 +188,17 @@ def open_simulated(scene_name: str) -> Source:
 def open_recording(path: Path, speed: float) -> Source:
     """Open a recording and start playing it; ``InputError`` for one that cannot be read."""
     from llmco2.measurement.meters.replay import ReplayMeter  # noqa: PLC0415 - only a replay needs it
+    from llmco2_tui.notes import RecordedNotes, wall_clock_at  # noqa: PLC0415 - as above
 
     meter = ReplayMeter(path, speed=speed)
+    began = wall_clock_at(meter.session, meter.clock.start_s)
+    at = "" if began is None else f" of {began:%Y-%m-%d %H:%M:%S} UTC"
     return Source(
         kind=REPLAY,
         meter=meter,
         feed=RecordedFeed(meter.session, meter.clock),
-        name=path.name,
+        name=f"{path.name}{at}",
         playback=meter.clock,
         passed=RecordedSamples(meter.session, meter.clock).take,
+        notes=RecordedNotes(meter.session, meter.clock).take,
     )

@@ -113,6 +113,9 @@ def _comparison(view: Comparison) -> dict[str, Any] | None:
         "in_domain": view.in_domain,
         "notes": list(view.notes),
         "why_no_prediction": view.why_not,
+        "measured_is_simulated": view.simulated,
+        "requests_summed": view.n_requests,
+        "other_configurations": view.others,
         "predictor": view.predictor,
         "verdict": view.verdict,
         "phases": {
@@ -190,6 +193,8 @@ def _comparison_text(view: Comparison) -> list[str]:
         )
     if view.rows:
         lines.append(f"  {view.verdict}")
+    if view.others:
+        lines.append(f"  {counted(view.others, 'other configuration')} measured, and not summed here")
     if not view.in_domain:
         lines.append(f"  out of domain: {'; '.join(view.notes)}")
     return lines

@@ -22,6 +22,7 @@ KEYS: Final = (
     ("space", "pause or go on with a replay"),
     ("0", "count energy from now on; of a replay: play it from its start"),
     ("m", "mark start, then end, of one batch of the request in view: its energy is measured"),
+    ("u", "take back the last mark"),
     ("e", "export: CSV of power over time, JSON summary, SVG picture of the screen"),
     ("F6", "what if: take the form's request into view; Esc leaves the form"),
     ("r s p", "without a GPU: try again, simulate, play the recording"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from llmco2.report.quantities import energy_scale, energy_text, mass_scale, mass_text, three_digits
 from llmco2_tui.comparison import INSIDE, Comparison, MeasuredOnly, Quantity
 from llmco2_tui.widgets.lines import Line, Lines, fitted, right, wrapped
-from llmco2_tui.widgets.wording import NOTHING, count, request_text, signed_percent
+from llmco2_tui.widgets.wording import NOTHING, count, counted, request_text, signed_percent
 
 CUMULATIVE = "cumulative"
 PER_TOKEN = "per output token"
@@ -50,6 +50,7 @@ def verdict_line(view: Comparison) -> Line:
     else:
         batches = "one batch predicted, "
     left_out = f"; {view.unpredicted} without a prediction left out" if view.unpredicted else ""
+    left_out += f"; {counted(view.others, 'other configuration')} not summed" if view.others else ""
     return [(batches, "muted"), (view.verdict, kind), (left_out, "warn")]
 
 
@@ -74,6 +75,7 @@ def summary_line(view: Comparison) -> Line:
     energy, carbon = total.energy, total.carbon
     kind = "good" if energy.place == INSIDE else "bad" if energy.place else "muted"
     word = "" if energy.place is None else "INSIDE" if energy.place == INSIDE else "OUTSIDE"
+    judged = f"{signed_percent(energy.error_percent)} {word}"
     measured = NOTHING if energy.measured is None else energy_text(energy.measured)
     grams = ""
     if view.in_domain and carbon is not None and carbon.measured is not None:
@@ -85,7 +87,7 @@ def summary_line(view: Comparison) -> Line:
         (f" [{three_digits(energy.low / size)}–{three_digits(energy.high / size)}]", ""),
         (" measured ", "muted"),
         (measured + grams, "strong"),
-        (f" {signed_percent(energy.error_percent)} {word}", kind),
+        (" not judged: SIMULATED" if view.simulated else f" {judged}", kind),
         ("" if view.in_domain else " OUT OF DOMAIN", "warn"),
     ]
 
