@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-vllm lint format types imports wheel check evaluate bench train install dev clean
+.PHONY: help demo test test-slow test-gpu test-vllm test-promtool lint format types imports wheel check evaluate bench train install dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test-gpu: dev ## the checks that need an NVIDIA GPU
 
 test-vllm: dev ## the checks that need a vLLM environment (CONTRIBUTING.md says how to make one)
 	$(BIN)/python -m pytest -m vllm
+
+test-promtool: dev ## the exporter's metrics and the dashboard's queries under promtool (Debian: prometheus)
+	$(BIN)/python -m pytest -m promtool
 
 lint: dev ## ruff: style, imports, formatting
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-OPT_IN_MARKERS = ("slow", "gpu", "vllm")
+OPT_IN_MARKERS = ("slow", "gpu", "vllm", "promtool")
 
 # A shared machine is no stopwatch: time is measured in benchmarks/, never by a deadline here.
 settings.register_profile("llmco2", deadline=None, suppress_health_check=[HealthCheck.too_slow])

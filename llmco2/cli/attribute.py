@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.output, force=args.force, inputs=[args.log, args.meter])
     from llmco2.cli.answers_file import print_answers, write_answers  # noqa: PLC0415 - pandas
     from llmco2.serving.attribution import attribute  # noqa: PLC0415 - as above
+    from llmco2.serving.opening import gpu_indices  # noqa: PLC0415 - as above
     from llmco2.serving.phase_costs import phase_costs  # noqa: PLC0415 - as above
     from llmco2.serving.request_log import read_meter_log, read_request_log  # noqa: PLC0415 - as above
 
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.by is not None and args.by not in frame:
         got = ", ".join(map(str, frame.columns))
         raise InputError(explain(f"{args.log} has no column {args.by}", got=got))
-    meter = read_meter_log(args.meter, _gpus(args.gpus))
+    meter = read_meter_log(args.meter, None if args.gpus is None else gpu_indices(args.gpus))
     request = _request(args, log)
     idle_w, idle_from = _idle_power_w(args, request)
     found = attribute(log, meter, phase_costs(request, _predict), idle_w)
@@ -100,15 +101,6 @@ def run(args: argparse.Namespace) -> int:
         write_answers(table, args.output)
     print(_summary(found, f"idle {idle_w:g} W, {idle_from}"), file=sys.stderr)
     return 0
-
-
-def _gpus(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise InputError(explain("--gpus is no list of GPUs", got=repr(text), expected="such as 0,1"))
-    return tuple(int(part) for part in parts)
 
 
 def _predict(request: InferenceRequest) -> Any:

@@ -53,6 +53,10 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "monitor": Command(
             module="llmco2_tui.cli", help="watch GPU energy live, predicted and measured side by side"
         ),
+        "export": Command(
+            module="llmco2.cli.export",
+            help="publish energy and carbon, measured and predicted, for Prometheus",
+        ),
         "attribute": Command(
             module="llmco2.cli.attribute",
             help="share a meter's energy and carbon out over requests, users or tenants",

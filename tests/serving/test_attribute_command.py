@@ -132,7 +132,7 @@ def test_a_recording_of_the_monitor_is_a_meter(tmp_path: Path) -> None:
         (LOG, "", [], "is no table"),
         (LOG, METER, ["--by", "team"], "has no column team"),
         (LOG, METER, ["--gpus", "0"], "GPUs of a meter's CSV"),
-        (LOG, METER, ["--gpus", "x"], "--gpus is no list"),
+        (LOG, METER, ["--gpus", "x"], "not a list of GPUs"),
         (LOG, METER, ["--idle-power-w", "-5"], "idle power is out of range"),
         (LOG, METER, ["--output", "x.txt"], "--output knows no such format"),
         (LOG, METER, ["--zone", "XXX"], "unknown grid zone"),

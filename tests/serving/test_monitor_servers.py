@@ -21,12 +21,13 @@ from llmco2.records.footprint import Footprint
 from llmco2.records.request import InferenceRequest
 from llmco2.serving.deployment import Given, is_here
 from llmco2.serving.errors import ServerError
+from llmco2.serving.opening import ServerOptions, own_gpus
 from llmco2.serving.session import OwnGpus, ServerSession
 from llmco2_tui.app import MonitorApp
 from llmco2_tui.comparison import compare
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.measured import WHOLE, MeasuredPhase, compacted, entry_data
-from llmco2_tui.servers import ServerOptions, entry_of, own_gpus
+from llmco2_tui.servers import entry_of
 from llmco2_tui.sources import SIMULATED, MachineSources
 from tests.serving.conftest import Answer, EngineStandIn
 from tests.tui.conftest import TODAY, find_zone, fixed_factors

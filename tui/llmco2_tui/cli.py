@@ -83,7 +83,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="a serving engine whose work is predicted and held against its GPUs (again for another)",
     )  # fmt: skip
     source.add_argument(
-        "--server-gpus", action="append", type=gpu_list, metavar="I,J",
+        "--server-gpus", action="append", metavar="I,J",
         help="GPUs of the server before it (default: those of its processes)",
     )  # fmt: skip
     source.add_argument("--served-model", metavar="NAME", help="which one, where a server serves several")
@@ -120,16 +120,6 @@ def run(args: argparse.Namespace) -> int:
     return _screen(args, request)
 
 
-def gpu_list(text: str) -> tuple[int, ...]:
-    """Return the GPU indices that ``text`` lists; raises argparse.ArgumentTypeError for anything else."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) < 5 for part in parts):
-        raise argparse.ArgumentTypeError(
-            explain("not a list of GPUs", got=repr(text), expected="such as 0,1")
-        )
-    return tuple(dict.fromkeys(int(part) for part in parts))
-
-
 def sources(args: argparse.Namespace) -> Any:
     """Return the sources that the options name."""
     from llmco2_tui.predicting import predictor  # noqa: PLC0415
@@ -150,13 +140,13 @@ def sources(args: argparse.Namespace) -> Any:
 def _servers(args: argparse.Namespace) -> Any:
     """Return the servers to watch, with what the options of the request say of them."""
     from llmco2.serving.deployment import Given  # noqa: PLC0415 - the screen alone needs none of it
-    from llmco2_tui.servers import ServerOptions  # noqa: PLC0415
+    from llmco2.serving.opening import ServerOptions, gpu_indices  # noqa: PLC0415
 
     urls = tuple(args.server or ())
     said = {name: getattr(args, name) for name in _REQUEST if name not in _OF_THE_LOAD}
     return ServerOptions(
         urls=urls,
-        gpus=tuple(args.server_gpus or ()),
+        gpus=tuple(gpu_indices(text) for text in args.server_gpus or ()),
         served_model=args.served_model,
         given=Given(model=args.model, output_tokens=args.output_tokens, **said) if urls else Given(),
     )

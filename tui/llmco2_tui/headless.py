@@ -15,6 +15,7 @@ from llmco2.measurement.meters.clock import MonotonicClock
 from llmco2.measurement.meters.session_file import read_session
 from llmco2.records.request import InferenceRequest
 from llmco2.serving.facts import server_facts
+from llmco2.serving.opening import open_sessions
 from llmco2.serving.session import ServerSession
 from llmco2_tui.campaign import CampaignFollower
 from llmco2_tui.grid import GridAccount, zone_factors
@@ -23,7 +24,7 @@ from llmco2_tui.monitor_state import MonitorState
 from llmco2_tui.notes import NoteTaker, notes_of
 from llmco2_tui.predicting import Predict, known_names, predictor
 from llmco2_tui.server_text import server_text
-from llmco2_tui.servers import ServerFeed, open_sessions
+from llmco2_tui.servers import ServerFeed
 from llmco2_tui.sources import MachineSources, demo_session
 from llmco2_tui.summary import samples_csv, summary_json, summary_text
 

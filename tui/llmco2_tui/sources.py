@@ -16,11 +16,12 @@ from llmco2.measurement.meters.clock import MonotonicClock, PollingClock
 from llmco2.measurement.meters.meter import EnergyMeter, Sample
 from llmco2.measurement.meters.session_file import SessionEvent
 from llmco2.resources import datasets_dir
+from llmco2.serving.opening import ServerOptions, open_sessions
 from llmco2.serving.session import ServerSession
 from llmco2_tui.grid import zone_factors
 from llmco2_tui.measured import RecordedFeed, RecordedSamples, RunFeed, WorkloadFeed
 from llmco2_tui.predicting import Predict, predictor
-from llmco2_tui.servers import ServerFeed, ServerOptions, open_sessions
+from llmco2_tui.servers import ServerFeed
 
 LIVE: Final = "live"
 SIMULATED: Final = "simulated"
