@@ -18,7 +18,7 @@ export MKL_NUM_THREADS ?= 1
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: install ## make .venv, install, and print a real prediction
+demo: install ## make .venv with the base install alone, and print a real prediction
 	@$(BIN)/llmco2 predict meta-llama/Llama-3.1-8B-Instruct --gpu H100-SXM5-80GB --batch-size 8 \
 		--prompt-tokens 512 --output-tokens 256 --zone FRA
 
@@ -70,31 +70,29 @@ train: dev ## fit the checkpoint that ships; RUNS=FOLDER
 	@test -n "$(RUNS)" || { echo "name the folder of measured runs: make train RUNS=FOLDER" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.release --runs $(RUNS) --output datasets/checkpoint/default.json
 
-install: $(VENV)/.installed ## make .venv with what a user installs
+install: $(VENV)/.installed ## make .venv with what a plain pip install brings
 
-dev: $(VENV)/.dev ## make .venv with the development tools
+dev: $(VENV)/.dev ## make .venv with every extra and the development tools
 
 clean: ## remove what was built; .venv stays (remove it with: rm -rf .venv)
 	rm -rf dist build lightning_logs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
-# Dependency groups need pip 25.1, newer than what Python 3.11 brings.
-$(VENV)/.pip:
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "llmco2 needs Python 3.11 or later; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The base alone; bytecode is written by the first run of what it runs, not for every file of every package.
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	$(PIP) install --quiet --no-compile $(PINS) --editable .
+	@touch $@
+
+# Dependency groups need pip 25.1, newer than what Python 3.11 brings. Torch comes first and by its pin: the CPU
+# build where pip's index offers one.
+$(VENV)/.dev: $(VENV)/.installed constraints-dev.txt
 	$(PIP) install --quiet --upgrade "pip>=25.1"
-	@touch $@
-
-# Torch comes first and by its pin: the CPU build where pip's index offers one.
-$(VENV)/.torch: $(VENV)/.pip constraints-dev.txt
 	$(PIP) install --quiet $(PINS) torch
-	@touch $@
-
-$(VENV)/.installed: $(VENV)/.torch pyproject.toml
-	$(PIP) install --quiet $(PINS) --editable .
-	@touch $@
-
-$(VENV)/.dev: $(VENV)/.installed
-	$(PIP) install --quiet $(PINS) --group dev --editable ".[transformers,plots]"
+	$(PIP) install --quiet $(PINS) --group dev --editable ".[all]"
 	@touch $@

@@ -8,7 +8,8 @@
     │   ├── RequestError      a request that cannot be (zero tokens, TP that does not divide the heads)
     │   ├── DoesNotFitError   weights + KV cache + workspace exceed the memory of the GPUs
     │   ├── FileFormatError   a damaged, truncated or foreign file, with its line where known
-    │   └── CheckpointError   a checkpoint that is missing, damaged, foreign, of another version, or diverged
+    │   ├── CheckpointError   a checkpoint that is missing, damaged, foreign, of another version, or diverged
+    │   └── MissingExtraError what was asked for needs an extra that is not installed
     ├── InstallationError     a part of llmco2 itself is missing or damaged
     └── MeasurementError      the machine could not be measured (driver, counter, MIG, lost GPU)
 
@@ -61,6 +62,10 @@ class FileFormatError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint that somebody named is missing, damaged, foreign or of another version, or diverged in training."""
+
+
+class MissingExtraError(InputError):
+    """What was asked for needs an optional part of the package; the text has the command that installs it."""
 
 
 class InstallationError(LLMCO2Error):

@@ -105,9 +105,9 @@ def test_the_table_of_requests_is_answered_without_an_error(folder: Path) -> Non
         "--requests",
         "requests.csv",
         "--output",
-        "predictions.parquet",
+        "predictions.csv",
     )
-    answers = pd.read_parquet(folder / "predictions.parquet")
+    answers = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
     assert sorted(answers.columns) == sorted(FRAME_COLUMNS)
     assert answers["energy_j"].notna().all()
     assert answers["error"].tolist() == [""] * 2

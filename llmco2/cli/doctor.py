@@ -20,9 +20,20 @@ from llmco2.measurement.doctor.finding import FAIL, OK, WARN, Finding
 
 _MARKS: Final = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}
 _REQUIRED: Final = (
-    *("numpy", "pandas", "pyarrow", "rich", "torch", "torch-geometric", "lightning", "jsonargparse"),
-    *("nvidia-ml-py", "zeus", "textual", "ecologits"),
+    *("numpy", "pandas", "rich", "textual", "nvidia-ml-py", "httpx", "prometheus-client", "PyYAML"),
 )
+_OPTIONAL: Final = {  # the extra that brings it
+    "pyarrow": "parquet",
+    "zeus": "measure",
+    "torch": "measure",
+    "transformers": "measure",
+    "accelerate": "measure",
+    "lightning": "train",
+    "torch-geometric": "train",
+    "jsonargparse": "train",
+    "tensorboard": "train",
+    "matplotlib": "plots",
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,12 +59,17 @@ def run(args: argparse.Namespace) -> int:
 def check_packages() -> Iterable[Finding]:
     """Look for the packages that llmco2 stands on, without importing any."""
     yield Finding(name="Python", status=OK, found=f"{platform.python_version()} on {platform.platform()}")
-    versions = {name: _version(name) for name in _REQUIRED}
+    versions = {name: _version(name) for name in (*_REQUIRED, *_OPTIONAL)}
     present = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
     yield Finding(name="packages", status=OK, found=present)
-    for name, version in versions.items():
-        if version is None:
+    for name in _REQUIRED:
+        if versions[name] is None:
             yield Finding(name=name, status=FAIL, found="not installed", fix=f"pip install {name}")
+    for extra in dict.fromkeys(_OPTIONAL.values()):
+        absent = [name for name, own in _OPTIONAL.items() if own == extra and versions[name] is None]
+        if absent:
+            found = f"not installed, and not needed to predict: {', '.join(absent)}"
+            yield Finding(name=f"extra {extra}", status=OK, found=found, fix=f"pip install 'llmco2[{extra}]'")
     if _version("pynvml") is not None:
         yield Finding(
             name="pynvml",

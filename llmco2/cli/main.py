@@ -20,6 +20,7 @@ import llmco2
 from llmco2.cli import streams
 from llmco2.cli.arguments import OneLineParser
 from llmco2.errors import InputError, InstallationError, LLMCO2Error, UnknownNameError, explain, shortened
+from llmco2.extras import missing_extra
 from llmco2.resources import REINSTALL
 
 EXIT_OK: Final = 0
@@ -84,6 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except LLMCO2Error as error:
         return _fail(error, EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE)
+    except ModuleNotFoundError as error:  # a module that a command imports when it needs it
+        missing = _not_installed(arguments[0], error)
+        return _fail(missing, EXIT_INPUT if isinstance(missing, InputError) else EXIT_FAILURE)
     except BrokenPipeError:
         streams.discard_stdout()
         return EXIT_BROKEN_PIPE
@@ -149,9 +153,15 @@ def _load(name: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise InstallationError(
-            explain(f"llmco2 {name} cannot run here", got=f"no module named {error.name!r}", remedy=REINSTALL)
-        ) from error
+        raise _not_installed(name, error) from error
+
+
+def _not_installed(name: str, error: ModuleNotFoundError) -> LLMCO2Error:
+    """Return what to raise where command ``name`` lacks a module: the extra to install, or that llmco2 is damaged."""
+    missing = missing_extra(f"llmco2 {name}", error, extra="train" if name == "train" else None)
+    return missing or InstallationError(
+        explain(f"llmco2 {name} cannot run here", got=f"no module named {error.name!r}", remedy=REINSTALL)
+    )
 
 
 def _fail(reason: object, status: int) -> int:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from llmco2.catalog.gpus import counted_gpus
 from llmco2.errors import FileFormatError, InputError, explain
+from llmco2.extras import imported
 from llmco2.predictor.named_gpus import named_degree
 from llmco2.records.columns import (
     ANSWER_COLUMNS,
@@ -118,8 +119,7 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    import pyarrow as pa  # noqa: PLC0415 - only this format needs it
-
+    pa = imported("pyarrow", "a Parquet table")
     with path.open("rb"):  # a missing or unreadable file is no damaged one
         pass
     try:
@@ -131,11 +131,13 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def check_suffix(path: Path) -> None:
-    """Raise InputError where the ending of ``path`` is not one of SUFFIXES."""
+    """Raise InputError where the ending of ``path`` is not one of SUFFIXES, or its format needs an extra."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(
             explain(f"unknown kind of file {path}", got=repr(path.suffix), expected=" or ".join(SUFFIXES))
         )
+    if path.suffix.lower() == ".parquet":
+        imported("pyarrow", "a Parquet table")
 
 
 def _check_columns(path: Path, names: Sequence[str]) -> None:

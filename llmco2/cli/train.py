@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,9 @@ def main(argv: Sequence[str]) -> int:
     """Run the training command line on ``argv`` and return its exit code."""
     from llmco2.training import cli  # noqa: PLC0415 - for this command alone
 
+    if any(word in _HELP_OPTIONS for word in argv) and find_spec("lightning") is None:
+        sys.stdout.write(head() + "\nThe options need an extra: pip install 'llmco2[train]'\n")
+        return cli.EXIT_OK
     if not argv:
         sys.stderr.write(head())
         return cli.EXIT_INPUT

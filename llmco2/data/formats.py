@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from llmco2.errors import FileFormatError, InputError, explain
+from llmco2.extras import imported
 
 Place = Callable[[int], str]  # row index → "line 7"
+_PARQUET: Final = "a Parquet table"
 _SUFFIXES: Final = (".jsonl", ".csv", ".csv.gz", ".parquet")
 
 
@@ -66,6 +65,7 @@ def write_file(frame: pd.DataFrame, path: Path) -> None:
     """Write a canonical frame in the format of the file name; compressed files carry no time of writing."""
     suffix = suffix_of(path)
     if suffix == ".parquet":
+        imported("pyarrow", _PARQUET)
         frame.to_parquet(path, index=False, compression="zstd")
     elif suffix == ".jsonl":
         clean = frame.astype(object).where(frame.notna(), None)
@@ -172,6 +172,7 @@ def _cell(path: Path, cell: str, line: int) -> object:
 
 
 def _parse_parquet(path: Path) -> ParsedFile:
+    pa, pc, pq = (imported(name, _PARQUET) for name in ("pyarrow", "pyarrow.compute", "pyarrow.parquet"))
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError, ValueError) as error:

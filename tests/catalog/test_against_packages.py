@@ -26,7 +26,7 @@ from llmco2.errors import InputError, UnknownNameError
 
 pytestmark = pytest.mark.slow
 
-NO_TRANSFORMERS = "transformers is not installed: pip install llmco2[transformers]"
+NO_TRANSFORMERS = "transformers is not installed: pip install llmco2[measure]"
 SYSTEMS = {
     "a30": "A30",
     "a100_pcie": "A100-PCIe-80GB",
@@ -322,9 +322,7 @@ def test_counts_against_the_transformers_classes(config):
 
 
 def test_an_unknown_type_takes_its_defaults_from_transformers(tmp_path):
-    pytest.importorskip(
-        "transformers", reason="transformers is not installed: pip install llmco2[transformers]"
-    )
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install llmco2[measure]")
     config = {
         "model_type": "helium",
         "architectures": ["HeliumForCausalLM"],

@@ -139,9 +139,9 @@ def test_a_reshaped_ecologits_leaves_the_shipped_table(only_installed_in: Path, 
 
 def test_without_ecologits_every_default_still_answers(only_installed_in: Path) -> None:
     assert read_ecologits_mix() is None
-    assert resolve_zone("world").carbon_intensity_gco2e_per_kwh == 436.0
+    assert resolve_zone("world").carbon_intensity_gco2e_per_kwh == 458.0
     low, high = country_intensity_range()
-    assert low < 436.0 < high
+    assert low < 458.0 < high
 
 
 def test_a_mix_of_zero_is_a_gap_and_not_a_carbon_free_country(only_installed_in: Path) -> None:

@@ -53,13 +53,16 @@ def test_a_machine_that_cannot_be_measured_still_predicts(llmco2: Run, found: Ca
 
 def test_a_missing_package_fails_and_so_does_the_old_pynvml(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
-        if name == "zeus":
+        if name in {"rich", "zeus"}:
             raise metadata.PackageNotFoundError(name)
         return "1.0"
 
     monkeypatch.setattr(metadata, "version", version)
-    failures = {finding.name: finding.fix for finding in doctor.check_packages() if finding.status == FAIL}
-    assert failures["zeus"] == "pip install zeus"
+    findings = {finding.name: finding for finding in doctor.check_packages()}
+    failures = {name: finding.fix for name, finding in findings.items() if finding.status == FAIL}
+    assert set(failures) == {"rich", "pynvml"}
+    assert failures["rich"] == "pip install rich"
+    assert findings["extra measure"].fix == "pip install 'llmco2[measure]'"
     assert failures["pynvml"].startswith("pip uninstall pynvml")
 
 

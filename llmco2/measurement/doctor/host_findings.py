@@ -71,7 +71,7 @@ def in_container(root: Path) -> bool:
 def check_torch() -> Finding:
     """Whether torch can use CUDA, which in-process workloads need."""
     if importlib.util.find_spec("torch") is None:
-        fix = "pip install torch, or measure a server instead"
+        fix = "pip install 'llmco2[measure]', or measure a server instead"
         return Finding(name="torch", status=WARN, found="not installed", fix=fix)
     torch: Any = importlib.import_module("torch")
     if torch.cuda.is_available():

@@ -56,7 +56,7 @@ def require_transformers() -> None:
     except ImportError as error:
         raise WorkloadError(
             "missing_package",
-            explain("the transformers workload needs an extra", remedy="pip install 'llmco2[transformers]'"),
+            explain("the transformers workload needs an extra", remedy="pip install 'llmco2[measure]'"),
         ) from error
 
 

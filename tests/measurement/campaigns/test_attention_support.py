@@ -10,9 +10,7 @@ from llmco2.measurement.workloads.configuration import RunConfiguration
 from llmco2.measurement.workloads.workload import WorkloadError
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip(
-    "transformers", reason="needs the extra: pip install 'llmco2[transformers]'"
-)
+transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'llmco2[measure]'")
 
 from llmco2.measurement.workloads import attention_support, model_loading  # noqa: E402
 from llmco2.measurement.workloads.attention_support import supported_attention  # noqa: E402

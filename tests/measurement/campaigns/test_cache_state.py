@@ -9,9 +9,7 @@ import pytest
 from llmco2.measurement.workloads.configuration import RunConfiguration
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip(
-    "transformers", reason="needs the extra: pip install 'llmco2[transformers]'"
-)
+transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'llmco2[measure]'")
 
 from llmco2.measurement.workloads.cache_state import CacheState, empty  # noqa: E402
 from llmco2.measurement.workloads.transformers_workload import TransformersWorkload  # noqa: E402

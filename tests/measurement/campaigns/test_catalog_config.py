@@ -19,9 +19,7 @@ from llmco2.measurement.workloads.configuration import RunConfiguration
 from llmco2.measurement.workloads.workload import WorkloadError
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip(
-    "transformers", reason="needs the extra: pip install 'llmco2[transformers]'"
-)
+transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'llmco2[measure]'")
 
 from llmco2.measurement.workloads.transformers_workload import TransformersWorkload  # noqa: E402
 

@@ -13,7 +13,7 @@ from llmco2.measurement.workloads.torch_errors import translated
 from llmco2.measurement.workloads.workload import WorkloadError
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers", reason="needs the extra: pip install 'llmco2[transformers]'")
+pytest.importorskip("transformers", reason="needs the extra: pip install 'llmco2[measure]'")
 
 from llmco2.measurement.workloads import kept_model  # noqa: E402
 from llmco2.measurement.workloads.kept_model import KeptModel  # noqa: E402

@@ -8,7 +8,7 @@ from llmco2.measurement.campaigns.run_log import RunLog, read_runs
 from llmco2.measurement.workloads.workload import WorkloadError
 
 pytest.importorskip("torch")
-pytest.importorskip("transformers", reason="needs the extra: pip install 'llmco2[transformers]'")
+pytest.importorskip("transformers", reason="needs the extra: pip install 'llmco2[measure]'")
 
 from llmco2.measurement.workloads.transformers_workload import TransformersWorkload
 

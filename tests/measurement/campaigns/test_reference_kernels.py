@@ -17,9 +17,7 @@ from llmco2.measurement.workloads.workload import WorkloadFacts
 from tests.measurement.campaigns.conftest import TokenWorkload, batches, campaign_of, run
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip(
-    "transformers", reason="needs the extra: pip install 'llmco2[transformers]'"
-)
+transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'llmco2[measure]'")
 
 from llmco2.measurement.workloads.transformers_workload import TransformersWorkload  # noqa: E402
 

@@ -63,7 +63,7 @@ def test_without_one_process_per_gpu_the_launcher_is_named():
 @pytest.mark.slow
 def test_two_processes_make_the_passes_of_one_on_half_the_heads_each(tmp_path, tiny_model):
     for package in ("torch", "transformers", "accelerate"):
-        pytest.importorskip(package, reason="needs the extra: pip install 'llmco2[transformers]'")
+        pytest.importorskip(package, reason="needs the extra: pip install 'llmco2[measure]'")
     script = tmp_path / "parallel.py"
     script.write_text(SCRIPT)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
