@@ -217,9 +217,12 @@ def _check_servers(args: argparse.Namespace) -> None:
             raise InputError(explain(f"{name} without a server", remedy="add --server URL"))
         return
     from llmco2.serving.client import checked_url  # noqa: PLC0415 - the screen alone needs none of it
+    from llmco2.serving.opening import gpu_indices  # noqa: PLC0415 - as above
 
     for url in args.server:
         checked_url(url)
+    for text in args.server_gpus or ():
+        gpu_indices(text)
     if args.replay is not None:
         raise InputError(explain("--server and --replay", expected="one of them"))
     if args.server_gpus is not None and len(args.server_gpus) != len(args.server):
