@@ -67,16 +67,19 @@ class PageClient:
         """Return the body at the client's own URL."""
         return self._get(str(self.url), MAX_PAGE_BYTES)
 
-    def facts(self, path: str) -> Any:
-        """Return the JSON at ``path``, or raise :class:`ServerError`."""
-        body = self._get(str(self.url.copy_with(raw_path=path.encode())), _MAX_FACTS_BYTES)
+    def facts(self, path: str, *, limit: int = _MAX_FACTS_BYTES, refusals: bool = False) -> Any:
+        """Return the JSON at ``path``, or raise :class:`ServerError`.
+
+        ``refusals``: an HTTP error with a JSON body is an answer, as Prometheus writes its errors.
+        """
+        body = self._get(str(self.url.copy_with(raw_path=path.encode())), limit, refusals=refusals)
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
             text = printable(body[:80].decode("utf-8", errors="replace"))
             raise ServerError(DAMAGED, explain(f"{path} of the server is no JSON", got=repr(text))) from None
 
-    def _get(self, url: str, limit: int) -> bytes:
+    def _get(self, url: str, limit: int, *, refusals: bool = False) -> bytes:
         deadline_s = self._now_s() + self._limits.page_s
         try:
             for _ in range(_MAX_REDIRECTS + 1):
@@ -84,6 +87,8 @@ class PageClient:
                     if response.is_redirect:
                         url = self._target(response)
                         continue
+                    if refusals and response.headers.get("content-type", "").startswith("application/json"):
+                        return self._read(response, limit, deadline_s)
                     return self._body(response, limit, deadline_s)
         except httpx.TimeoutException as error:
             code = UNREACHABLE if isinstance(error, httpx.ConnectTimeout) else SLOW
@@ -117,6 +122,9 @@ class PageClient:
             raise ServerError(
                 REFUSED, explain(f"{_place(str(response.url))} refuses", got=f"HTTP {response.status_code}")
             )
+        return self._read(response, limit, deadline_s)
+
+    def _read(self, response: httpx.Response, limit: int, deadline_s: float) -> bytes:
         if response.headers.get("content-encoding", "identity").casefold() not in ("", "identity"):
             raise ServerError(DAMAGED, explain("the page is compressed, which was not asked for"))
         parts, size = [], 0

@@ -41,6 +41,7 @@ _EXAMPLES: Final = """examples:
   llmco2 monitor --json             one reading, for scripts
   llmco2 monitor --server http://127.0.0.1:8000
   llmco2 monitor --server http://127.0.0.1:8000 --server-gpus 0,1 --once --json
+  llmco2 monitor --prometheus http://prometheus:9090
   llmco2 monitor --replay session.jsonl --export session.csv
 """
 
@@ -87,6 +88,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="GPUs of the server before it (default: those of its processes)",
     )  # fmt: skip
     source.add_argument("--served-model", metavar="NAME", help="which one, where a server serves several")
+    source.add_argument("--prometheus", metavar="URL", help="the hosts that a Prometheus scrapes, as a table")
     source.add_argument("--campaign", type=Path, metavar="FILE", help="follow the output of llmco2 measure")
     source.add_argument("--plan", type=Path, metavar="FILE", help="the campaign's YAML, for its progress")
     parser.add_argument("--rate", type=number, default=1.0, metavar="HZ", help="readings a second, 0.1 to 10")
@@ -103,6 +105,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Show the screen, or print one reading; return the exit code."""
+    if args.prometheus is not None:
+        from llmco2_tui.fleet import run_fleet  # noqa: PLC0415 - for many hosts only
+
+        return run_fleet(args)
     _check(args)
     request = _request(args)
     if args.once or args.json or args.export is not None:
