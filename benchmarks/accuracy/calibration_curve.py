@@ -1,4 +1,4 @@
-"""What one's own runs are worth on a board nobody measured: error after 0, 1, 3, 5, 10 and 25 of them.
+"""What one's own runs are worth on a board that was not measured: error after 0, 1, 3, 5, 10 and 25 of them.
 
 Run: ``python -m benchmarks.accuracy.calibration_curve --runs FOLDER --output FOLDER``. Each board is left out in turn,
 the formula is fitted without it and exported, and what ``llmco2 calibrate`` does is done with some runs of that board

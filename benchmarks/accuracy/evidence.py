@@ -19,7 +19,7 @@ from benchmarks.accuracy.splits_file import case_of
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule, Index
 
-# What nobody measured comes first: it is what a user asks.
+# What was not measured comes first: it is what a user asks.
 CASES: Final = ("new both", "new gpu", "new model", "new deployment", "new request")
 CASE_TITLES: Final = {
     "new both": "a board and a model family",

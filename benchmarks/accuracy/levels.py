@@ -1,4 +1,4 @@
-"""Where an error sits: what would be left of it if a level were known that nobody has measured.
+"""Where an error sits: what would be left of it if a level were known that was not measured.
 
 A level is one factor on all energies of a group of rows, such as an engine on a board. It is set here by looking at the
 answers, so these figures are no predictions: they say how much knowing the level would be worth, and what no level

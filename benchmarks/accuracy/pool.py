@@ -117,7 +117,7 @@ def _end_with_parent() -> None:
     parent = mp.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os._exit(1)  # in the middle of a job: nobody waits for it
+        os._exit(1)  # in the middle of a job: no process waits for it
 
 
 def _attempt(work: Work, job: Any) -> tuple[Any, str]:

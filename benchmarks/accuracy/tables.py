@@ -48,7 +48,7 @@ def markdown(report: Report) -> str:
     """Return the page."""
     parts = [
         "# Accuracy where nothing was fitted\n",
-        "Written by `llmco2 evaluate`; do not edit. Each group is left out by a fit of its own. Errors are of a run's "
+        "Written by `make evaluate`; do not edit. Each group is left out by a fit of its own. Errors are of a run's "
         "energy, percent: MAPE is the mean absolute error, EBA5 the share of runs within 5 %, bias the median of "
         "predicted over measured less one. Figures are means over groups and seeds. Brackets are 95 % bootstrap "
         "intervals over groups and seeds; with three groups they are rough. *To the formula* is the difference in "

@@ -117,9 +117,9 @@ def import_runs(shared_data_dir: str | Path, *, include_flagged: bool = False) -
     if (raw["file"] == dfki.SOURCE).any() and (folder / DFKI_BATCHES_FILE).is_file():
         tables.append(dfki.convert(_rows_of(raw, dfki.SOURCE, runs_file), _read(folder / DFKI_BATCHES_FILE)))
     known = {*SOURCES, dfki.SOURCE}
-    strangers = sorted(set(raw["file"].dropna().unique()) - known)
-    if strangers:
-        _LOG.warning("no importer for %s in %s", ", ".join(strangers), runs_file.name)
+    unknown = sorted(set(raw["file"].dropna().unique()) - known)
+    if unknown:
+        _LOG.warning("no importer for %s in %s", ", ".join(unknown), runs_file.name)
     runs = flag_power(pd.concat(tables, ignore_index=True))
     return runs if include_flagged else drop_flagged(runs)
 

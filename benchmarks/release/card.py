@@ -37,7 +37,7 @@ _NOT_GOOD_AT = """
 - **The phases apart.** No public source has measured prefill and decode energy apart on several datacentre GPUs. The
   split comes from the physics, from latencies per phase and from prefill-only runs; the phases' intervals are the
   total's, widened by an assumed factor of {phase_factor}.
-- **Boards nobody measured.** Time transfers better than energy, because a board's power level is what is unknown.
+- **Boards without runs.** Time transfers better than energy, because a board's power level is what is unknown.
   See the boards above for how far off that has been; a few runs of your own help most (`llmco2 calibrate`).
 - **Host-bound serving.** The same engine on the same GPU was measured with step times several milliseconds apart. What
   decides it (CPU, CUDA graphs, attention backend) is not in a request.

@@ -1,6 +1,6 @@
 """Which factors a carbon figure uses: each with value, unit, source, date and range, and each overridable.
 
-Invariant: a factor that a person gives replaces the table's and says so; a factor nobody gives comes from a
+Invariant: a factor that a person gives replaces the table's and says so; a factor that is not given comes from a
 table or from a default stated here, with its range. A record that exists has been checked.
 """
 
@@ -236,7 +236,7 @@ def resolve_factors(
     brings its provider's PUE; everything else takes the industry's average. ``carbon_intensity`` is in
     gCO2e/kWh and wins over the zone; ``embodied_kgco2e_per_gpu`` includes the share of the server. Memory and
     power limit choose the nearest card for a GPU that no table lists. Raise
-    UnknownNameError for a zone nobody knows, RequestError for a factor that cannot be.
+    UnknownNameError for an unknown zone, RequestError for a factor that cannot be.
     """
     place = resolve_zone(zone) if zone is not None else None
     gpu_embodied, server_embodied = _embodied(

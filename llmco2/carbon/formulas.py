@@ -48,7 +48,7 @@ def operational_gco2e(energy_kwh: Values, carbon_intensity_gco2e_per_kwh: Values
 def embodied_time_share(time_s: Values, lifetime_years: Values, utilization: Values) -> Values:
     """Return the share of a device's useful life that ``time_s`` takes up, dimensionless.
 
-    time / (lifetime × utilization): the hours that nobody uses are shared out over the hours that somebody
+    time / (lifetime × utilization): idle hours are shared out over the hours that somebody
     does (the time share TS of ISO/IEC 21031, over the reserved part of the expected lifespan). A year has
     365.25 days.
     """

@@ -1,7 +1,7 @@
 """Embodied carbon: what making a GPU and its share of a server emitted, kgCO2e, as low, middle and high.
 
 Invariant: every GPU gets an answer with a stated confidence. Published footprints of one card disagree two
-to four times, so no figure stands without its range; cards that nobody published are estimates, and say so.
+to four times, so no figure stands without its range; cards without a published figure are estimates, and say so.
 """
 
 from __future__ import annotations

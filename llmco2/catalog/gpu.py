@@ -19,7 +19,7 @@ class Gpu:
     peak_flops_per_s: Mapping[str, float]  # dense, by precision: fp32 tf32 fp16 bf16 fp8 int8 fp4
     memory_bytes: float
     memory_bandwidth_bytes_per_s: float
-    memory_type: str  # "HBM3"; empty where nobody said
+    memory_type: str  # "HBM3"; empty where it is not known
     l2_bytes: float | None
     n_sms: int | None
     interconnect_bytes_per_s: float  # GPU to GPU, one direction; PCIe where there is no NVLink

@@ -143,7 +143,7 @@ def rest_power_w(meter: EnergyMeter, bare: bool) -> float | None:
 def check_memory(configuration: RunConfiguration, gpu: str, memory_bytes: float) -> None:
     """Refuse a model that does not fit the GPU's real memory, with the arithmetic.
 
-    A model whose shape nobody knows is let through: loading it will tell.
+    A model whose shape is not known passes; whether it fits shows when it is loaded.
 
     Raises:
         DoesNotFitError: weights, KV cache and workspace exceed ``memory_bytes`` on one GPU.
@@ -265,7 +265,7 @@ def _wanted(candidates: Sequence[RunConfiguration], gpu: str, prior_name: str) -
 
 
 def _run_s(gpu: str) -> Scores:
-    """Return the seconds that a run of each candidate is predicted to take; where nobody knows, the median."""
+    """Return the seconds that a run of each candidate is predicted to take; where that is not known, the median."""
     import numpy as np  # noqa: PLC0415
 
     def seconds(candidates: Sequence[RunConfiguration]) -> Sequence[float]:

@@ -63,7 +63,7 @@ def _check_kind(path: Path, mode: int) -> None:
 
 
 def _agreed(path: Path) -> bool:
-    """Ask at the terminal whether ``path`` may be replaced; where nobody can answer, it may not."""
+    """Ask at the terminal whether ``path`` may be replaced; where there is no terminal, it may not."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     print(f"llmco2: {path} exists; replace it? [y/N] ", end="", file=sys.stderr, flush=True)

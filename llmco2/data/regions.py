@@ -1,7 +1,7 @@
 """Regions of the request space: cells of model size, batch, prompt, output and GPU, for focused sampling and
 reports.
 
-Invariant: a row's region depends on its request alone; a size nobody measured has a bin of its own, ``?``.
+Invariant: a row's region depends on its request alone; a size that is not known has a bin of its own, ``?``.
 """
 
 from __future__ import annotations

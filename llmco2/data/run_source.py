@@ -39,7 +39,7 @@ def load_runs(
         include_flagged: keep rows whose flags say that they answer another question.
 
     Raises:
-        InputError: no such file, nothing usable, or simulated rows that nobody asked for.
+        InputError: no such file, nothing usable, or simulated rows that were not asked for.
         FileFormatError: a damaged or foreign file.
     """
     if path is None:

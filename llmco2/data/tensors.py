@@ -1,6 +1,6 @@
 """Measured runs as tensors: deployments once, sizes and labels row by row.
 
-Invariant: a label nobody measured is NaN and enters no loss. Rows of one deployment share its graphs, so a batch of
+Invariant: an absent label is NaN and enters no loss. Rows of one deployment share its graphs, so a batch of
 any rows needs the coefficients of every deployment only once.
 """
 

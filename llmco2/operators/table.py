@@ -40,7 +40,7 @@ class KernelTable:
 
 
 class SlotAccumulator:
-    """Collects per-slot columns while a phase is counted; slots nobody sets stay zero."""
+    """Collects per-slot columns while a phase is counted; operators that are not added stay zero."""
 
     def __init__(self, n_requests: int) -> None:
         names = ("flops", "weight_bytes", "activation_bytes", "kv_bytes", "network_bytes", "launches")

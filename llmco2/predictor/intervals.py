@@ -55,7 +55,7 @@ def newness(domain: dict[str, Any], deployment: Deployment) -> Newness:
 def unknown_factors(
     intervals: dict[str, Any], domain: dict[str, Any], deployment: Deployment
 ) -> tuple[float, ...]:
-    """Return how much wider errors were where the engine or the precision was hidden, for what nobody measured."""
+    """Return how much wider errors were where the engine or the precision was hidden, for what was never measured."""
     factors = []
     if deployment.engine == UNKNOWN or deployment.engine not in domain["engines"]:
         factors.append(float(intervals["unknown_engine_factor"]))

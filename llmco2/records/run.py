@@ -1,6 +1,6 @@
 """The measured run and the measured kernel: one configuration, what was measured of it, how, and by what.
 
-Invariant: the schema is flat and versioned; a value nobody measured is ``None``, never zero. Energies are
+Invariant: the schema is flat and versioned; a value that was not measured is ``None``, never zero. Energies are
 gross (idle included) joules of all GPUs in use for the whole batch; ``energy_includes`` says where not.
 """
 

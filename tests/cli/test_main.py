@@ -120,7 +120,7 @@ def test_every_line_of_the_commands_own_wording_fits_eighty_columns(
     llmco2: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for argv in ((), ("predict",), ("calibrate",), ("evaluate",)):
+    for argv in ((), ("predict",), ("calibrate",)):
         out = llmco2(*argv, "--help").out
         assert max(map(len, out.splitlines())) <= 80, argv
     listed = llmco2("--help").out.partition("COMMAND\n")[2].partition("\n\n")[0].splitlines()

@@ -32,7 +32,7 @@ class GridView:
 
     zone: GridZone
     age_years: int | None  # None: its source does not say
-    assumed: bool  # nobody chose it: the world's average stands in
+    assumed: bool  # no zone was chosen: the world's average stands in
 
     @property
     def stale(self) -> bool:
@@ -58,7 +58,7 @@ class GridAccount:
         find_zone: FindZone = resolve_zone,
         resolve: Resolve | None = None,
     ) -> None:
-        """Look the zone up; ``UnknownNameError`` for one nobody knows, ``None`` is the world's average."""
+        """Look the zone up; ``UnknownNameError`` for an unknown one, ``None`` is the world's average."""
         found = find_zone(zone or WORLD_ZONE_ID)
         self.view = GridView(zone=found, age_years=age_years(found.date, today), assumed=zone is None)
         self._resolve = resolve or catalog_factors

@@ -11,7 +11,7 @@ from llmco2_tui.widgets.top_line import VIEWS
 
 RATES_HZ: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 SPEEDS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1000.0)
-# What a letter means only where nobody is typing.
+# What a letter means while no text field has the focus.
 LETTER_ACTIONS: Final = frozenset(
     ("choose", "dark", "export", "faster", "help", "mark", "pause", "play", "restart", "retry", "simulate",
      "span", "unit", "unmark", "view", "zone")

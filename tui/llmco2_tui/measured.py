@@ -20,7 +20,7 @@ from llmco2.records.run import MeasuredRun
 
 PREFILL: Final = "prefill"
 DECODE: Final = "decode"
-WHOLE: Final = "total"  # both together, where nobody measured them apart
+WHOLE: Final = "total"  # both together, where they were not measured apart
 PHASES: Final = (PREFILL, DECODE, WHOLE)
 REQUEST_EVENT: Final = "request"
 MEASURED_EVENT: Final = "measured"

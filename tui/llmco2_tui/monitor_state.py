@@ -174,7 +174,7 @@ class MonitorState:
         return self._fed
 
     def unanswered(self) -> list[InferenceRequest]:
-        """Return the requests in view that nobody has predicted, the one in view first."""
+        """Return the requests in view that have no prediction yet, the one in view first."""
         wanted = [self.request, *(entry.request for entry in self.entries)]
         return list(dict.fromkeys(r for r in wanted if r is not None and r not in self.answers))
 

@@ -52,7 +52,7 @@ SCENES: Final = {
     "one": Scene(text="one GPU serving batches"),
     "eight": Scene(text="eight GPUs, one of them idle", n_gpus=8),
     "mig": Scene(text="a GPU in MIG mode", gpu=replace(_SENSED, mig=True)),
-    "shared": Scene(text="a GPU that a stranger uses too", shared=True),
+    "shared": Scene(text="a GPU that another process uses too", shared=True),
     "lost": Scene(
         text="two GPUs, one falls off the bus after 8 s and comes back at 40 s", n_gpus=2, lost=True
     ),

@@ -92,7 +92,7 @@ def watching(
 def watch(work: Work, meter: EnergyMeter, *, zone: str | None = None) -> None:
     """Run ``work(meter, feed)`` beside the screen until the screen is closed and the work has ended.
 
-    Raises whatever ``work`` raised; ``UnknownNameError`` for a grid zone that nobody knows.
+    Raises whatever ``work`` raised; ``UnknownNameError`` for an unknown grid zone.
     """
     options = Options(zone=zone, names=known_names(), zones=known_zones)
     app, run = watching(work, meter, options=options)

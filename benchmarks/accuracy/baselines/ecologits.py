@@ -10,7 +10,7 @@ Energy is per request and GPU, so a batch costs batch × output tokens × GPUs a
 the PUE are left out, because measured energies are those of GPUs.
 
 Simplifications: the bits are those of the run's weights and the memory is its board's (the package assumes 16 and
-80 GB where nobody says); the GPUs are those of the rule and not those of the run, because that is the closed form;
+80 GB where it is not stated); the GPUs are those of the rule and not those of the run, because that is the closed form;
 all output tokens cost the same, so the first one stands for prefill; prompts are free, as they are in the source.
 """
 

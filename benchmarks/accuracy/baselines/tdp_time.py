@@ -1,7 +1,7 @@
 """TDP × time: every GPU draws its rated power for as long as the roofline says.
 
 Source: the estimate behind most carbon calculators (Lacoste et al., "Quantifying the Carbon Emissions of Machine
-Learning", arXiv 1910.09700: power × time), with the time of a run that nobody has measured taken from the roofline
+Learning", arXiv 1910.09700: power × time), with the time of a run that was not measured taken from the roofline
 (Williams, Waterman, Patterson, CACM 52(4), 2009)::
 
     time = Σ over kernels max(FLOPs / peak, bytes / bandwidth, sent bytes / link rate)

@@ -70,7 +70,7 @@ class PhaseLabels:
 Report = Callable[[str, float], None]  # (stage, joules that the window took)
 
 
-def _nobody_listens(stage: str, energy_j: float) -> None:
+def _ignored(stage: str, energy_j: float) -> None:
     del stage, energy_j
 
 
@@ -80,7 +80,7 @@ def measure_phases(
     plan: MeasurePlan,
     *,
     output_tokens: int,
-    report: Report = _nobody_listens,
+    report: Report = _ignored,
 ) -> PhaseLabels:
     """Warm up, then measure prefill, decode and the whole of a loaded workload.
 
@@ -96,7 +96,7 @@ def measure_phases(
     phases = (
         [PREFILL, WHOLE] if output_tokens == 1 or not workload.decodes_alone else [PREFILL, DECODE, WHOLE]
     )
-    runners = {PREFILL: workload.prefill, DECODE: _timed_by_nobody(workload), WHOLE: workload.whole}
+    runners = {PREFILL: workload.prefill, DECODE: _without_timing(workload), WHOLE: workload.whole}
     blocks: dict[str, list[Block]] = {phase: [] for phase in phases}
     run_s = _run_times(runners, phases, warm.run_s, meter)
     span_s = span_needed_s(_counter_period_s(meter), plan)
@@ -186,7 +186,7 @@ class Block:
     timings: tuple[RequestTiming, ...]
 
 
-def _timed_by_nobody(workload: Workload) -> Runner:
+def _without_timing(workload: Workload) -> Runner:
     def run(repeats: int) -> tuple[RequestTiming, ...]:
         workload.decode(repeats)
         return ()
@@ -205,7 +205,7 @@ class WarmUp:
 def warm_up(run: Runner, meter: EnergyMeter, plan: MeasurePlan) -> WarmUp:
     """Call ``run(1)`` until it settles or the limit passes.
 
-    Lazy loading, autotuning and compilation are nobody's steady state, so the first run does not count, unless
+    Lazy loading, autotuning and compilation are no part of the steady state, so the first run does not count, unless
     it is so long that they are lost in it; should they not be, its latency does not hold against the second.
     """
     settling = Settling(

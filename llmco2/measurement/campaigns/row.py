@@ -1,6 +1,6 @@
 """From what was measured to the row that is written.
 
-Invariant: a row carries everything that decides how its label may be used; what nobody measured is ``None``.
+Invariant: a row carries everything that decides how its label may be used; what was not measured is ``None``.
 """
 
 from __future__ import annotations

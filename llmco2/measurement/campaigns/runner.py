@@ -111,7 +111,7 @@ class CampaignRunner(ABC, Generic[Configuration, Row]):
         return [c for c in self._configurations if c not in finished]
 
     def occupied(self) -> bool:
-        """Whether something is loaded on the GPUs before we come, so that nobody can see them bare."""
+        """Whether something is loaded on the GPUs already, so that their bare idle power cannot be measured."""
         return False
 
     def run(self) -> Summary:
@@ -133,7 +133,7 @@ class CampaignRunner(ABC, Generic[Configuration, Row]):
             self._close_meter()
 
     def open_meter(self, gpus: int) -> EnergyMeter:
-        """Return the meter of the first ``gpus`` GPUs, and refuse those that strangers use."""
+        """Return the meter of the first ``gpus`` GPUs, and refuse those that other processes use."""
         if self._meter is None or gpus != self._meter_gpus:
             self._close_meter()
             self._meter = self._machine_tools.open_meter(gpus)

@@ -104,7 +104,7 @@ def _attention_name(operands: Operands) -> str:
     if choose is None:
         return "torch_sdpa"
     causal = operands[0].shape[2] > 1
-    try:  # nobody promised this question or its arguments
+    try:  # neither this function nor its arguments are documented
         number = choose(*operands, None, 0.0, causal, **_grouped(operands))
     except TypeError:
         return "torch_sdpa"

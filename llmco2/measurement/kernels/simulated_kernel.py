@@ -54,7 +54,7 @@ class SimulatedKernel:
 
     @property
     def facts(self) -> KernelFacts:
-        """A simulated kernel is nobody's implementation."""
+        """The implementation that a row names: none, because the kernel is simulated."""
         return KernelFacts(
             implementation="simulated",
             engine_version="simulated",

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from llmco2.errors import MeasurementError, explain
 from llmco2.measurement.meters import reading
 from llmco2.measurement.meters.meter import Device, Missing, Sample
-from llmco2.measurement.meters.visible import strangers, visible_indices
+from llmco2.measurement.meters.visible import foreign_pids, visible_indices
 from llmco2.units import joules_from_millijoules, watts_from_milliwatts
 
 _T = TypeVar("_T")
@@ -50,7 +50,7 @@ class NvmlDriver:
     def __init__(self, environ: Mapping[str, str] | None = None, *, own_pids: Collection[int] = ()) -> None:
         """Open NVML and find the GPUs that ``environ`` (this process's own) lets CUDA use.
 
-        ``own_pids`` are processes, such as a server under test, that are not strangers on a GPU.
+        ``own_pids`` are processes, such as a server under test, that do not make a GPU shared.
         Raises ``MeasurementError`` where there is no driver or no GPU, or a setting names none.
         """
         self._pynvml: Any = importlib.import_module("pynvml")
@@ -209,7 +209,7 @@ class NvmlGpu:
         ``None`` where NVML refuses to say.
         """
         running = self.compute_pids()
-        return None if running is None else strangers(running, self._own_pids)
+        return None if running is None else foreign_pids(running, self._own_pids)
 
     def is_shared(self) -> bool | None:
         """Whether processes of others are on this GPU; ``None`` where NVML refuses to say."""

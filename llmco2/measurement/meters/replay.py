@@ -125,7 +125,7 @@ class ReplayMeter:
         return self.session.devices
 
     def look_again(self) -> tuple[Device, ...]:
-        """Return the GPUs of the recording: nobody can come to them any more."""
+        """Return the GPUs of the recording, which cannot change any more."""
         return self.session.devices
 
     def sample(self) -> tuple[Sample, ...]:

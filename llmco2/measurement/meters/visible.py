@@ -92,7 +92,7 @@ def is_ours(pid: int, root_pid: int, proc: Path = Path("/proc")) -> bool:
     return pid == root_pid
 
 
-def strangers(
+def foreign_pids(
     pids: Collection[int], own_pids: Collection[int], proc: Path = Path("/proc")
 ) -> tuple[int, ...]:
     """Return which of the ``pids`` on a GPU are neither ``own_pids`` nor their descendants.

@@ -59,7 +59,7 @@ def window_warnings(window: GpuWindow, energy: GpuEnergy) -> list[MeterWarning]:
 
 
 def shared_warnings(devices: Sequence[Device]) -> tuple[MeterWarning, ...]:
-    """Return one warning for each GPU that strangers use too."""
+    """Return one warning for each GPU that other processes use too."""
     return tuple(
         MeterWarning(
             code=codes.SHARED_GPU,

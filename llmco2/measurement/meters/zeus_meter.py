@@ -46,8 +46,8 @@ class ZeusMeter:
         """Open the driver, refuse what cannot be measured, and measure the counters' periods.
 
         ``windows=False`` is for watching only: it starts at once, takes any machine, and leaves the rest to
-        the first window. ``own_pids`` are servers under test. ``allow_shared`` measures GPUs that strangers
-        use too, and flags it.
+        the first window. ``own_pids`` are servers under test. ``allow_shared`` measures GPUs that other
+        processes use too, and flags it.
         Raises ``MeasurementError`` without a driver or GPU, under MIG, or on a shared GPU.
         """
         self._clock: PollingClock = MonotonicClock() if clock is None else clock
@@ -156,7 +156,7 @@ class ZeusMeter:
             raise MeasurementError(explain("the meter is closed", remedy="open another one"))
 
     def _prepare_windows(self) -> WindowPoller:
-        """Do once what only windows need: refuse MIG and strangers, measure periods, start zeus."""
+        """Do once what only windows need: refuse MIG and shared GPUs, measure periods, start zeus."""
         self._check_open()
         if self._poller is None:
             raise MeasurementError(explain("the meter did not start", remedy="open another one"))

@@ -1,6 +1,6 @@
 """Which attention implementations the transformers class of a configuration states, without building a model.
 
-Invariant: an answer is only given where the class is known; a configuration that nobody can say anything about
+Invariant: an answer is only given where the class is known; a configuration of an unknown class
 is left to loading, which refuses with its own reason.
 """
 

@@ -1,4 +1,4 @@
-"""Find the processes of a server under test, so that they are not taken for strangers on the GPU.
+"""Find the processes of a server under test, so that they do not count as other users of the GPU.
 
 Invariant: only what ``/proc`` shows of this machine counts; a server in another container or host has no
 processes here, and the GPU then counts as shared.

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from llmco2.errors import MeasurementError
-from llmco2.measurement.meters.visible import is_ours, shown_as_indices, strangers, visible_indices
+from llmco2.measurement.meters.visible import foreign_pids, is_ours, shown_as_indices, visible_indices
 
 UUIDS = ("GPU-aaaa0000-1", "GPU-aabb0000-2", "GPU-cccc0000-3")
 
@@ -90,17 +90,17 @@ def make_proc(folder, parents, cuda=()):
 
 def test_strangers_are_neither_ours_nor_our_children(tmp_path):
     proc = make_proc(tmp_path, {10: 1, 11: 10, 20: 1})
-    assert strangers([11, 20, 10, 20], [10], proc) == (20,)
+    assert foreign_pids([11, 20, 10, 20], [10], proc) == (20,)
 
 
 def test_in_a_container_our_own_processes_show_under_numbers_of_the_host(tmp_path):
     """Without this, a second meter in a process with a CUDA context would take the process for a stranger."""
     proc = make_proc(tmp_path, {10: 1, 11: 10, 12: 10}, cuda=(10, 11))
-    assert strangers([90_001, 90_002], [10], proc) == ()
-    assert strangers([90_001, 90_002, 90_003], [10], proc) == (90_003,)
-    assert strangers([10, 90_002], [10], proc) == ()  # one of the two shows, the other may be hidden
-    assert strangers([10, 11, 90_003], [10], proc) == (90_003,)
+    assert foreign_pids([90_001, 90_002], [10], proc) == ()
+    assert foreign_pids([90_001, 90_002, 90_003], [10], proc) == (90_003,)
+    assert foreign_pids([10, 90_002], [10], proc) == ()  # one of the two shows, the other may be hidden
+    assert foreign_pids([10, 11, 90_003], [10], proc) == (90_003,)
 
 
 def test_before_we_use_cuda_an_unknown_number_is_a_stranger(tmp_path):
-    assert strangers([90_001], [10], make_proc(tmp_path, {10: 1})) == (90_001,)
+    assert foreign_pids([90_001], [10], make_proc(tmp_path, {10: 1})) == (90_001,)

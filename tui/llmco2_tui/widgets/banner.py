@@ -1,4 +1,4 @@
-"""The lines at the top that nobody may miss: simulated data, a recording, lost GPUs, no reading."""
+"""The lines at the top that must be seen: simulated data, a recording, lost GPUs, no reading."""
 
 from __future__ import annotations
 
