@@ -30,7 +30,6 @@ from llmco2_tui.options import Options
 from llmco2_tui.sampling_thread import SamplingThread
 from llmco2_tui.sources import SIMULATED, Source
 from llmco2_tui.views import Names
-from llmco2_tui.widgets.lines import Lines
 
 os.environ.setdefault("COLORTERM", "truecolor")
 
@@ -175,7 +174,13 @@ class Desk:
 
     def open(self) -> Source:
         meter = ZeusMeter(clock=self.rig.clock, windows=False)
-        return Source(kind=SIMULATED, meter=meter, feed=self.feed, poll_clock=self.rig.clock)
+        return Source(
+            kind=SIMULATED,
+            meter=meter,
+            feed=self.feed,
+            poll_clock=self.rig.clock,
+            processes=meter.processes,
+        )
 
     def simulate(self) -> Source:
         return self.open()
@@ -287,8 +292,8 @@ def with_state(gpu: SimulatedGpu = STEADY, **changes: Any) -> SimulatedGpu:
 
 def text(app: MonitorApp, selector: str) -> str:
     """What a widget of the first screen shows."""
-    found = app.screen_stack[0].query_one(selector, Lines)
-    return found.text
+    found: Any = app.screen_stack[0].query_one(selector)
+    return str(found.text)
 
 
 async def typed(pilot: Pilot[Any], name: str, value: str) -> None:

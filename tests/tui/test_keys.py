@@ -82,7 +82,8 @@ async def test_arrows_and_clicks_choose_a_gpu(eight: Desk) -> None:
         assert "power of all 8 GPUs" in text(app, "#power")
         await pilot.press("down", "down")
         assert "power of GPU 1" in text(app, "#power")
-        await pilot.click("GpuTable", offset=(5, 6))
+        await pilot.click("GpuTable", offset=(5, 7))  # below the headings and the row of sums
+        await pilot.pause()
         assert "power of GPU 5" in text(app, "#power")
         await pilot.press("up")
         assert "power of GPU 4" in text(app, "#power")
@@ -93,9 +94,9 @@ async def test_arrows_and_clicks_choose_a_gpu(eight: Desk) -> None:
 async def test_a_screen_that_is_too_small_says_so_and_loses_nothing(desk: Desk) -> None:
     desk.rig.set_power(0, 100.0)
     app = desk.app()
-    async with app.run_test(size=(60, 15)) as pilot:
+    async with app.run_test(size=(39, 5)) as pilot:
         await desk.pass_s(pilot, 5)
-        assert "60×15, needs 80×24" in text(app, "#too-small")
+        assert "39×5, needs 40×6" in text(app, "#too-small")
         await pilot.resize_terminal(80, 24)
         await desk.pass_s(pilot, 1)
         assert "/700" in text(app, "GpuTable")

@@ -5,18 +5,14 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-from rich.cells import cell_len
 
 from llmco2_tui.comparison import Comparison
 from llmco2_tui.grid import GridAccount
-from llmco2_tui.ledger import Totals
 from llmco2_tui.screens.help import KEYS
 from llmco2_tui.summary import _comparison_text
-from llmco2_tui.views import TotalsView
 from llmco2_tui.widgets.cumulative_chart import cumulative_lines
 from llmco2_tui.widgets.grid_line import grid_line
 from llmco2_tui.widgets.lines import Line
-from llmco2_tui.widgets.totals import total_lines
 
 from .conftest import REQUEST
 
@@ -38,28 +34,6 @@ def test_the_grid_is_dated_once(zone: str | None, says: str) -> None:
     assert says in line
     assert line.count("ecologits") <= 1
     assert line.count("not stated") <= 1
-
-
-@pytest.mark.parametrize("width", [78, 118])
-def test_the_sums_leave_out_the_limit_rather_than_a_unit(width: int) -> None:
-    totals = Totals(
-        power_w=2750.0,
-        power_limit_w=5600.0,
-        energy_j=33_330.0,
-        idle_j=7e2,
-        elapsed_s=3600.0,
-        n_lost=0,
-        integrated=False,
-        n_gpus=8,
-        n_with_power=8,
-        n_with_energy=8,
-        refused=0,
-        restarts=0,
-    )
-    first = total_lines(TotalsView(totals=totals, operational_g=8.33, embodied_g=0.792), width)[0]
-    assert words(first).endswith("CO2e + 792 mg embodied")
-    assert cell_len(words(first)) <= width
-    assert (" of 5,600" in words(first)) == (width == 118)
 
 
 def test_where_nothing_was_measured_the_screen_says_what_to_press() -> None:

@@ -37,9 +37,9 @@ async def test_power_energy_and_grams_are_those_of_the_simulation(desk: Desk) ->
         truth_j = desk.rig.true_energy_j(0, 0.0, 10.0)
         assert totals.energy_j is not None
         assert abs(totals.energy_j - truth_j) <= 0.02 * 350.0 + 0.01  # one tick of the counter
-        assert "3.50 kJ" in text(app, "TotalsPanel")
-        assert "56.0 mg CO2e" in text(app, "TotalsPanel")  # 3500 J × 1.2 × 48 g/kWh
-        assert "SIMULATED" in text(app, "Banner")
+        assert "3.50 kJ" in text(app, "AnswerLines")
+        assert "56.0 mg CO2e" in text(app, "AnswerLines")  # 3500 J × 1.2 × 48 g/kWh
+        assert "SIMULATED" in text(app, "AnswerLines")
 
 
 async def test_a_burst_that_is_dropped_costs_no_joule(desk: Desk) -> None:
@@ -69,7 +69,7 @@ async def test_a_lost_gpu_is_grey_with_its_reason_and_comes_back(make_desk: Make
         desk.rig.lose(1)
         await desk.pass_s(pilot, 3)
         assert "LOST GPU 1" in text(app, "Banner")
-        assert "fallen off the bus" in text(app, "GpuTable")
+        assert "fallen off the bus" in text(app, "#gpu-notes")
         before_j = app.monitor_state.ledger.gpus[1].energy_j
         desk.rig.find(1)
         await desk.pass_s(pilot, 3)

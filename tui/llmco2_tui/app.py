@@ -6,6 +6,8 @@ that post messages.
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
@@ -25,6 +27,7 @@ from llmco2_tui.messages import (
     Answered,
     CampaignRead,
     Noted,
+    ProcessesSeen,
     Readings,
     RecordingFailed,
     SourceFailed,
@@ -40,13 +43,14 @@ from llmco2_tui.screens.help import HelpScreen
 from llmco2_tui.screens.main import MainScreen, main_widgets
 from llmco2_tui.screens.zone import ZoneScreen
 from llmco2_tui.sources import Sources
-from llmco2_tui.widget_updates import TALL, Frame, RedrawThrottle, WidgetUpdater
+from llmco2_tui.widget_updates import LOW, NARROW, TALL, Frame, RedrawThrottle, WidgetUpdater
 from llmco2_tui.widgets.comparison_table import CUMULATIVE, PER_TOKEN
 from llmco2_tui.widgets.gpu_table import GpuTable
 from llmco2_tui.widgets.notice import LEAST_HEIGHT, LEAST_WIDTH, Notice, too_small_lines
 from llmco2_tui.widgets.top_line import VIEWS, TopLine
 from llmco2_tui.widgets.what_if import WhatIf
 
+_SIGNALLED: Final = 128  # what a shell adds to the number of the signal that ended a program
 _CAMPAIGN_LOOK_S: Final = 1.0
 _CLOCK_NOTE_S: Final = 60.0  # a machine that sleeps, or whose clock is set, is known to a minute
 
@@ -57,7 +61,9 @@ class MonitorApp(App[None]):
     TITLE = "llmco2 monitor"
     CSS_PATH = "monitor.tcss"
     AUTO_FOCUS = None  # digits are keys until somebody goes into the form
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (TALL, "-tall")]  # noqa: RUF012 - an instance's, says textual
+    # an instance's, says textual; below each, what the screen leaves out
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (LOW, "-short"), (TALL, "-tall")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW, "-wide")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = list(BINDINGS)
 
     def __init__(self, sources: Sources, predict: Predict, options: Options | None = None) -> None:
@@ -98,13 +104,33 @@ class MonitorApp(App[None]):
     def on_mount(self) -> None:
         """Open the source, and begin to look at what is not pushed."""
         self.theme = "textual-light" if self._options.light else "textual-dark"
+        self._listen_to_signals()
         self._reader.open()
         self.set_interval(1.0, self._watch)
+        self.screen_stack[0].query_one(GpuTable).focus()
         if self._options.campaign is not None:
             self._look_at_campaign()
             self.set_interval(_CAMPAIGN_LOOK_S, self._look_at_campaign)
         self._ask()
         self._paint()
+
+    def _listen_to_signals(self) -> None:
+        """Let a request to end, or a terminal that goes, end the screen as the quit key does."""
+        if self.is_headless:  # there is no terminal to put back, and a test's process is not ours to end
+            return
+        self.app_resume_signal.subscribe(self, lambda _: self._paint_anew())  # after Ctrl+Z and fg
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._leave_by_signal, number)
+
+    def _paint_anew(self) -> None:
+        """Paint every cell: the shell has written over the screen meanwhile."""
+        self.screen.refresh(layout=True)
+        for widget in self.screen.walk_children():
+            widget.refresh()
+
+    def _leave_by_signal(self, number: signal.Signals) -> None:
+        self.exit(return_code=_SIGNALLED + number)
 
     def on_unmount(self) -> None:
         """Stop reading."""
@@ -125,6 +151,7 @@ class MonitorApp(App[None]):
         self._reader.close()
         self._monitor_state.begin(message.source.meter.devices())
         self._reader.begin(message.source)
+        self._paint_processes()
         self._note_beginning()
         self._throttle = RedrawThrottle()
         self._paint()
@@ -139,6 +166,15 @@ class MonitorApp(App[None]):
 
     def _note(self, name: str, data: dict[str, object]) -> None:
         self._reader.note(name, data)
+
+    @on(ProcessesSeen)
+    def _processes_seen(self, message: ProcessesSeen) -> None:
+        if message.source == self._reader.number:
+            self._monitor_state.processes = message.processes
+            self._paint_processes()
+
+    def _paint_processes(self) -> None:
+        self._updater.processes(self._monitor_state, recorded=self._reader.is_replay)
 
     @on(Noted)
     def _noted(self, message: Noted) -> None:
@@ -231,6 +267,7 @@ class MonitorApp(App[None]):
         self._updater.campaign(self._monitor_state.campaign)
 
     def _paint_frame(self) -> None:
+        self._paint_answer()
         frame = Frame(
             view=self._view,
             rate_hz=self._reader.rate_hz,
@@ -240,6 +277,11 @@ class MonitorApp(App[None]):
         )
         self._updater.frame(self._monitor_state, frame)
 
+    def _paint_answer(self) -> None:
+        nothing = self._reader.why_nothing if self._reader.source is None else None
+        trouble = self._trouble[0] if self._trouble else f"NO READING: {nothing}" if nothing else ""
+        self._updater.answer(self._monitor_state, trouble)
+
     def _paint_readings(self) -> None:
         if self._reader.source is None:
             self._updater.nothing(self._reader.why_nothing)
@@ -248,6 +290,7 @@ class MonitorApp(App[None]):
             self._updater.readings(self._monitor_state, live=self._view == "live")
 
     def _paint_comparison(self) -> None:
+        self._paint_answer()
         self._updater.comparison(self._monitor_state, self._block)
         self._paint_form()
 
@@ -263,6 +306,11 @@ class MonitorApp(App[None]):
     @on(GpuTable.GpuChosen)
     def _gpu_chosen(self, message: GpuTable.GpuChosen) -> None:
         self._monitor_state.chosen = message.index
+        self._paint_readings()
+
+    @on(GpuTable.SortChosen)
+    def _sort_chosen(self, message: GpuTable.SortChosen) -> None:
+        self._monitor_state.sort_by(message.column)
         self._paint_readings()
 
     @on(WhatIf.Asked)
@@ -301,6 +349,8 @@ class MonitorApp(App[None]):
                     self._monitor_state.request or form.start, self._monitor_state.account.view.zone.zone_id
                 )
             form.focus_first()
+        elif name == "live":
+            self.screen_stack[0].query_one(GpuTable).focus()
         else:
             self.set_focus(None)
         self._paint()
@@ -348,6 +398,16 @@ class MonitorApp(App[None]):
     def action_choose(self, step: int) -> None:
         """Choose a GPU for the chart, or all."""
         self._monitor_state.choose(step)
+        self._paint_readings()
+
+    def action_sort(self) -> None:
+        """Sort the GPUs by the next column."""
+        self._monitor_state.sort_next()
+        self._paint_readings()
+
+    def action_reverse(self) -> None:
+        """Sort the GPUs the other way round."""
+        self._monitor_state.sort_by(self._monitor_state.sort)
         self._paint_readings()
 
     def action_faster(self, step: int) -> None:

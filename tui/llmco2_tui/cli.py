@@ -7,6 +7,7 @@ anything is opened.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from datetime import date
@@ -164,6 +165,7 @@ def _screen(args: argparse.Namespace, request: InferenceRequest | None) -> int:
     from llmco2_tui.grid import GridAccount  # noqa: PLC0415
     from llmco2_tui.options import Options  # noqa: PLC0415
     from llmco2_tui.predicting import known_names, known_zones, predictor  # noqa: PLC0415
+    from llmco2_tui.summary import session_text  # noqa: PLC0415
 
     app = MonitorApp(
         sources(args),
@@ -187,6 +189,9 @@ def _screen(args: argparse.Namespace, request: InferenceRequest | None) -> int:
         ),
     )
     app.run()
+    with contextlib.suppress(OSError):  # the terminal may be what has gone
+        recording = "" if args.record is None else str(args.record)
+        print(session_text(app.monitor_state, recording=recording), flush=True)
     return app.return_code or 0
 
 

@@ -13,12 +13,15 @@ RATES_HZ: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 SPEEDS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1000.0)
 # What a letter means while no text field has the focus.
 LETTER_ACTIONS: Final = frozenset(
-    ("choose", "dark", "export", "faster", "help", "mark", "pause", "play", "restart", "retry", "simulate",
-     "span", "unit", "unmark", "view", "zone")
+    ("choose", "dark", "export", "faster", "help", "mark", "pause", "play", "restart", "retry", "reverse", "simulate",
+     "sort", "span", "unit", "unmark", "view", "zone")
 )  # fmt: skip
 BINDINGS: Final[tuple[Binding, ...]] = (
     *(Binding(str(n), f"view('{name}')", label, show=False) for n, (name, label) in enumerate(VIEWS, 1)),
     Binding("z", "zone", "Zone"),
+    Binding("o", "sort", "Sort", show=False),
+    Binding("O", "reverse", "Sort the other way", show=False),
+    Binding("ctrl+z", "suspend_process", "Suspend", show=False, priority=True),
     Binding("t", "unit", "Per token"),
     Binding("left_square_bracket", "span(-1)", "Span", key_display="[", show=False),
     Binding("right_square_bracket", "span(1)", "Span", key_display="[ ]"),

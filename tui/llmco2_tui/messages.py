@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from textual.message import Message
 
 from llmco2.measurement.meters.meter import Sample
+from llmco2.measurement.meters.processes import GpuProcess
 from llmco2.measurement.meters.session_file import SessionEvent
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignView
@@ -38,6 +39,18 @@ class WorkloadMeasured(Message):
     request: InferenceRequest | None
     entries: tuple[MeasuredPhase, ...]
     source: int
+
+
+@dataclass
+class ProcessesSeen(Message):
+    """Who computes on the GPUs now; ``None`` where the driver does not say. The newest counts."""
+
+    processes: tuple[GpuProcess, ...] | None
+    source: int
+
+    def can_replace(self, message: Message) -> bool:
+        """Replace an older look at the same source."""
+        return isinstance(message, ProcessesSeen) and message.source == self.source
 
 
 @dataclass

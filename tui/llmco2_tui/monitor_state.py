@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from llmco2.measurement.meters.meter import Device, Sample
+from llmco2.measurement.meters.processes import GpuProcess
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignView
 from llmco2_tui.comparison import Answer, Comparison, compare
@@ -19,9 +20,10 @@ from llmco2_tui.history import SPANS, History
 from llmco2_tui.ledger import Ledger, Totals
 from llmco2_tui.marks import OpenMark, close_mark, open_mark
 from llmco2_tui.measured import MeasuredPhase, compacted
-from llmco2_tui.views import GpuRow, PowerView, TotalsView
+from llmco2_tui.views import SORT_STEPS, GpuRow, PowerView, TotalsView, sorted_rows
 
 _MOST_ANSWERS = 2048
+_HOUR_S = 3600.0
 
 
 class MonitorState:
@@ -36,6 +38,8 @@ class MonitorState:
         self.chosen: int | None = None  # a GPU's index, or all of them
         self.campaign: CampaignView | None = None
         self.typed = request
+        self.processes: tuple[GpuProcess, ...] | None = None  # None: not known
+        self.sort, self.descending = "gpu", False  # of the GPU table
         self._fed: InferenceRequest | None = None
         self._comparison: Comparison | None = None
         self._open_mark: OpenMark | None = None
@@ -46,6 +50,7 @@ class MonitorState:
         self.devices = tuple(devices)
         self.chosen = devices[0].index if len(devices) == 1 else None
         self._fed = None
+        self.processes = None
         self.ledger = Ledger()
         self.zero()
 
@@ -185,6 +190,29 @@ class MonitorState:
             self._comparison = compare(self.request, self.entries, self.answers, self.account)
         return self._comparison
 
+    def grams_per_hour(self) -> float | None:
+        """Return the operational gCO2e of an hour at the power of this moment; ``None`` where a GPU lacks it."""
+        grams = []
+        for device in self.devices:
+            ledger = self.ledger.gpus.get(device.index)
+            power_w = ledger.shown.power_w if ledger is not None and ledger.shown is not None else None
+            if power_w is None or (ledger is not None and ledger.lost):
+                return None
+            grams.append(self.account.operational_g(device.name, power_w * _HOUR_S, _HOUR_S, 1))
+        return _sum_or_none(grams)
+
+    def sort_by(self, column: str) -> None:
+        """Sort the GPUs by another column, the largest first; by the same one again, the other way round."""
+        if column == self.sort:
+            self.descending = not self.descending
+        else:
+            self.sort, self.descending = column, column not in ("gpu", "name", "state")
+
+    def sort_next(self) -> None:
+        """Sort the GPUs by the next column."""
+        place = SORT_STEPS.index(self.sort) + 1 if self.sort in SORT_STEPS else 0
+        self.sort_by(SORT_STEPS[place % len(SORT_STEPS)])
+
     def totals(self) -> Totals:
         """Return the sums over the GPUs of the source."""
         return self.ledger.totals(len(self.devices))
@@ -226,7 +254,7 @@ class MonitorState:
         ledger = self.ledger.gpus.get(self.chosen) if self.chosen is not None else None
         if self.chosen is None or ledger is None or ledger.shown is None:
             return PowerView(
-                title=f"power of all {len(self.devices)} GPUs",
+                title=_power_title(totals),
                 history=self._all,
                 span=self.span,
                 power_w=totals.power_w,
@@ -252,7 +280,11 @@ class MonitorState:
 
     def choose(self, step: int) -> None:
         """Go to the next GPU, or to all of them, which stand before the first."""
-        stops = [None, *(device.index for device in self.devices)] if len(self.devices) > 1 else [self.chosen]
+        order = [
+            row.device.index for row in sorted_rows(self.gpu_rows(0), self.sort, descending=self.descending)
+        ]
+        order = order or [device.index for device in self.devices]
+        stops = [None, *order] if len(self.devices) > 1 else [self.chosen]
         self.chosen = stops[(stops.index(self.chosen) + step) % len(stops)]
 
     def widen(self, step: int) -> None:
@@ -280,6 +312,12 @@ class MonitorState:
         return self.devices_simulated() or bool(
             self.campaign is not None and self.campaign.simulated and self._fed is None
         )
+
+
+def _power_title(totals: Totals) -> str:
+    if totals.n_with_power < totals.n_gpus:
+        return f"power of {totals.power_gpus_text}"
+    return f"power of all {totals.n_gpus} GPUs"
 
 
 def _gpus_text(gpus: Sequence[int]) -> str:

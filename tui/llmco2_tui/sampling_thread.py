@@ -6,18 +6,22 @@ by newer ones; measurements of the workload never are.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from textual.message import Message
 
-from llmco2.errors import LLMCO2Error
+from llmco2.errors import LLMCO2Error, MeasurementError
 from llmco2.measurement.meters.meter import Sample
 from llmco2.measurement.meters.power_stream import NvmlSampler
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.measured import MEASURED_EVENT, REQUEST_EVENT, MeasuredPhase, entry_data, request_data
-from llmco2_tui.messages import Noted, Readings, RecordingFailed, WorkloadMeasured
+from llmco2_tui.messages import Noted, ProcessesSeen, Readings, RecordingFailed, WorkloadMeasured
 from llmco2_tui.sources import Source
+
+_PROCESSES_S: Final = 2.0
 
 
 class Recorder(Protocol):
@@ -52,6 +56,7 @@ class SamplingThread:
         self._source, self._number, self._post, self._recorder = source, number, post, recorder
         self._request: InferenceRequest | None = None
         self._wanted_hz = rate_hz
+        self._processes_at_s = -math.inf
         self._sampler = NvmlSampler(
             source.meter, source.rate_hz(rate_hz), listener=self._listen, clock=source.poll_clock
         )
@@ -91,12 +96,25 @@ class SamplingThread:
         passed = None if self._source.passed is None else tuple(self._source.passed())
         if passed is None or passed:
             self._post(Readings(samplings=passed or (samples,), source=self._number))
+        self._look_at_processes()
         notes = () if self._source.notes is None else tuple(self._source.notes())
         if notes:
             self._post(Noted(events=notes, source=self._number))
         if fresh or entries:
             self._request = request
             self._post(WorkloadMeasured(request=request, entries=entries, source=self._number))
+
+    def _look_at_processes(self) -> None:
+        """Look who computes on the GPUs, every other second at most."""
+        now_s = time.monotonic()
+        if self._source.processes is None or now_s - self._processes_at_s < _PROCESSES_S:
+            return
+        self._processes_at_s = now_s
+        try:
+            found = self._source.processes()
+        except MeasurementError:
+            return  # the meter is closed, or a GPU is lost: the readings say so
+        self._post(ProcessesSeen(processes=found, source=self._number))
 
     def _record(
         self,

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from llmco2.measurement.meters.clock import MonotonicClock, PollingClock
 from llmco2.measurement.meters.meter import EnergyMeter, Sample
+from llmco2.measurement.meters.processes import GpuProcess
 from llmco2.measurement.meters.session_file import SessionEvent
 from llmco2.resources import datasets_dir
 from llmco2.serving.opening import ServerOptions, open_sessions
@@ -70,6 +71,9 @@ class Source:
     )
     notes: Callable[[], list[SessionEvent]] | None = (
         None  # what a person did since the last look, of a recording
+    )
+    processes: Callable[[], tuple[GpuProcess, ...] | None] | None = (
+        None  # who computes on the GPUs; not of a recording
     )
     servers: tuple[ServerSession, ...] = ()  # serving engines that are watched beside the GPUs
     on_close: Callable[[], None] = lambda: None
@@ -153,7 +157,8 @@ def open_live() -> Source:
     """Open this machine's GPUs; ``MeasurementError`` says why there are none."""
     from llmco2.measurement.meters.zeus_meter import open_meter  # noqa: PLC0415 - a recording needs no driver
 
-    return Source(kind=LIVE, meter=open_meter(windows=False), feed=RunFeed())
+    meter = open_meter(windows=False)
+    return Source(kind=LIVE, meter=meter, feed=RunFeed(), processes=meter.processes)
 
 
 def open_simulated(scene_name: str) -> Source:
@@ -183,7 +188,7 @@ def open_simulated(scene_name: str) -> Source:
                 meter.close()
                 stack.close()
 
-    return Source(kind=SIMULATED, meter=meter, feed=feed, on_close=_Rig().close)
+    return Source(kind=SIMULATED, meter=meter, feed=feed, processes=meter.processes, on_close=_Rig().close)
 
 
 def open_recording(path: Path, speed: float) -> Source:

@@ -147,21 +147,41 @@ def summary_text(monitor_state: MonitorState, *, source: str) -> str:
         lines.append("SIMULATED: no real GPU drew this, and no figure here is a measurement")
     lines.append(source)
     lines += [_gpu_text(row) for row in monitor_state.gpu_rows(0)]
+    lines += [*_totals_text(monitor_state), _grid_text(monitor_state)]
+    return "\n".join([*lines, *_comparison_text(monitor_state.comparison)])
+
+
+def session_text(monitor_state: MonitorState, *, recording: str = "") -> str:
+    """Return what is left on the terminal when the screen closes: the session's totals."""
+    totals = _totals_text(monitor_state)
+    if not totals:
+        return "nothing was measured"
+    lines = ["SIMULATED: no real GPU drew this, and no figure here is a measurement"]
+    lines = lines if monitor_state.is_simulated() else []
+    lines += [*totals, _grid_text(monitor_state), *_comparison_text(monitor_state.comparison)]
+    return "\n".join([*lines, *([f"recorded in {recording}"] if recording else [])])
+
+
+def _totals_text(monitor_state: MonitorState) -> list[str]:
     view = monitor_state.totals_view()
-    totals, grid = view.totals, monitor_state.account.view
-    if totals.energy_j is not None and totals.elapsed_s > 0:
-        grams = "" if view.operational_g is None else f", {mass_text(view.operational_g)} CO2e operational"
-        energy = f"{energy_text(totals.energy_j)} = {watt_hours_text(totals.energy_j)}"
-        which = totals.energy_gpus_text if totals.incomplete else "all GPUs"
-        refused = f"; {counted(totals.refused, 'impossible counter step')} left out" if totals.refused else ""
-        lines.append(f"{which}: {energy}{grams} over {clock_time(totals.elapsed_s)}{refused}")
+    totals = view.totals
+    if totals.energy_j is None or totals.elapsed_s <= 0:
+        return []
+    grams = "" if view.operational_g is None else f", {mass_text(view.operational_g)} CO2e operational"
+    energy = f"{energy_text(totals.energy_j)} = {watt_hours_text(totals.energy_j)}"
+    which = totals.energy_gpus_text if totals.incomplete else "all GPUs"
+    refused = f"; {counted(totals.refused, 'impossible counter step')} left out" if totals.refused else ""
+    return [f"{which}: {energy}{grams} over {clock_time(totals.elapsed_s)}{refused}"]
+
+
+def _grid_text(monitor_state: MonitorState) -> str:
+    grid = monitor_state.account.view
     zone = grid.zone
     dated = "" if grid.age_years is None else f", {zone.date}"  # without a year, the source says the rest
-    lines.append(
+    return (
         f"grid: {zone.zone_id} {zone.name}, {zone.carbon_intensity_gco2e_per_kwh:g} gCO2e/kWh{dated} "
         f"({grid.age_text}{', STALE' if grid.stale else ''}), {zone.source}"
     )
-    return "\n".join([*lines, *_comparison_text(monitor_state.comparison)])
 
 
 def _gpu_text(row: Any) -> str:

@@ -5,8 +5,9 @@ Invariant: nothing of textual is needed for any of it, so that a script can say 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from llmco2.measurement.meters.meter import Device
 from llmco2_tui.history import History
@@ -30,6 +31,10 @@ class GpuRow:
     ledger: GpuLedger
     sparks: list[float | None] = field(default_factory=list)  # W, oldest first
     chosen: bool = False
+
+    def reading(self, name: str) -> Any:
+        """Return a field of the newest sample, ``None`` where there is none."""
+        return getattr(self.ledger.shown, name) if self.ledger.shown is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,29 @@ class Names:
     gpus: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("bf16", "fp16", "fp8", "int8", "int4")
+
+
+SORTS: Final[dict[str, Callable[[GpuRow], Any]]] = {  # column of the GPU table: what rows are sorted by
+    "gpu": lambda row: row.device.index,
+    "name": lambda row: row.device.name,
+    "power": lambda row: row.reading("power_w"),
+    "spark": lambda row: row.reading("power_w"),
+    "energy": lambda row: row.ledger.energy_j,
+    "util": lambda row: row.reading("utilization_percent"),
+    "memory": lambda row: row.reading("memory_used_bytes"),
+    "temp": lambda row: row.reading("temperature_c"),
+    "clocks": lambda row: row.reading("sm_clock_mhz"),
+    "state": lambda row: state_words(row)[0],
+}
+SORT_STEPS: Final = ("gpu", "power", "energy", "util", "memory", "temp")  # in the order of the sort key
+
+
+def sorted_rows(rows: Sequence[GpuRow], sort: str, *, descending: bool) -> list[GpuRow]:
+    """Return the rows by one column of ``SORTS``; those without a value stand last either way."""
+    value = SORTS[sort]
+    known = [row for row in rows if value(row) is not None]
+    unknown = [row for row in rows if value(row) is None]
+    return [*sorted(known, key=value, reverse=descending), *unknown]
 
 
 def state_words(row: GpuRow) -> tuple[str, str]:

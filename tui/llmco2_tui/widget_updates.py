@@ -15,19 +15,24 @@ from llmco2_tui.campaign import CampaignView
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.monitor_state import MonitorState
 from llmco2_tui.sources import Source
+from llmco2_tui.widgets.answer_lines import AnswerLines, AnswerView
 from llmco2_tui.widgets.banner import Banner, BannerView
 from llmco2_tui.widgets.campaign_panel import CampaignPanel
-from llmco2_tui.widgets.comparison_table import CUMULATIVE, PER_TOKEN, ComparisonSummary, ComparisonTable
+from llmco2_tui.widgets.comparison_table import CUMULATIVE, PER_TOKEN, ComparisonTable
 from llmco2_tui.widgets.cumulative_chart import CumulativeChart
-from llmco2_tui.widgets.gpu_table import GpuTable, spark_width
+from llmco2_tui.widgets.gpu_table import GpuTable, note_lines, spark_width
 from llmco2_tui.widgets.grid_line import GridLine
+from llmco2_tui.widgets.lines import Lines
 from llmco2_tui.widgets.notice import Notice, no_gpu_lines
 from llmco2_tui.widgets.power_chart import PowerChart
+from llmco2_tui.widgets.process_table import NOT_KNOWN, NOT_RECORDED, ProcessTable
 from llmco2_tui.widgets.top_line import TopLine, TopView
 from llmco2_tui.widgets.totals import TotalsPanel
 from llmco2_tui.widgets.what_if import Side, WhatIf
 from llmco2_tui.widgets.wording import clock_time
 
+LOW: Final = 16  # rows below which only the three lines and the tables are shown
+NARROW: Final = 80  # columns below which tables scroll sideways
 TALL: Final = 36  # rows from which the live view has room for the comparison too
 _PADDING: Final = 2  # of the views, both sides
 _MOST_PAINTS_HZ: Final = 2.5  # eyes need no more; samples carry counters, so nothing is lost between paints
@@ -86,10 +91,32 @@ class WidgetUpdater:
         replay = replay_text(frame.source.name, playback) if frame.source and playback else ""
         alarms = (*frame.trouble, *monitor_state.alarms())
         self._find(Banner).show(
-            BannerView(simulated=monitor_state.is_simulated(), replay=replay, alarms=alarms)
+            BannerView(
+                simulated=monitor_state.is_simulated() and self._app.size.height >= TALL,
+                replay=replay,
+                alarms=alarms,
+            )
         )
         status = " · ".join(word for word in words if word)
         self._find(TopLine).show(TopView(current=frame.view, status=status))
+
+    def answer(self, monitor_state: MonitorState, trouble: str) -> None:
+        """Show the three lines on top."""
+        self._find(AnswerLines).show(
+            AnswerView(
+                totals=monitor_state.totals_view(),
+                grams_per_hour=monitor_state.grams_per_hour(),
+                gpu_names=[device.name for device in monitor_state.devices],
+                comparison=monitor_state.comparison,
+                simulated=monitor_state.is_simulated(),
+                trouble=trouble,
+            )
+        )
+
+    def processes(self, monitor_state: MonitorState, *, recorded: bool) -> None:
+        """Show who computes on the GPUs."""
+        why = NOT_RECORDED if recorded else NOT_KNOWN
+        self._find(ProcessTable).show(monitor_state.processes, why, self._width)
 
     def nothing(self, reason: str | None) -> None:
         """Show why there are no readings; ``None`` is that they are on their way."""
@@ -103,7 +130,14 @@ class WidgetUpdater:
         self._show_readings(shown=True)
         if live:
             rows = monitor_state.gpu_rows(spark_width(self._width))
-            self._find(GpuTable).show(rows, self._width)
+            self._find(GpuTable).show(
+                rows,
+                monitor_state.totals(),
+                self._width,
+                sort=monitor_state.sort,
+                descending=monitor_state.descending,
+            )
+            self._find(Lines, "gpu-notes").show_lines(note_lines(rows, self._width, most=3))
             self._find(TotalsPanel).show(monitor_state.totals_view())
             self._find(PowerChart, "power").show(monitor_state.power_view())
 
@@ -116,7 +150,6 @@ class WidgetUpdater:
         view = monitor_state.comparison
         for name in ("live-grid", "compare-grid"):
             self._find(GridLine, name).show(monitor_state.account.view)
-        self._find(ComparisonSummary).show(view)
         self._find(ComparisonTable, "live-comparison").show(view, (block,))
         self._find(CumulativeChart, "live-cumulative").show(view.points)
         blocks = (CUMULATIVE, PER_TOKEN) if self._app.size.height >= TALL else (block,)

@@ -203,6 +203,17 @@ class NvmlGpu:
         running = self._optional("nvmlDeviceGetComputeRunningProcesses")
         return None if running is None else tuple(int(process.pid) for process in running)
 
+    def compute_processes(self) -> tuple[tuple[int, int | None], ...] | None:
+        """Processes that compute on this GPU and the bytes of its memory that each holds, where NVML says.
+
+        ``None`` where NVML refuses to tell which there are.
+        """
+        running = self._optional("nvmlDeviceGetComputeRunningProcesses")
+        if running is None:
+            return None
+        held = [(int(process.pid), process.usedGpuMemory) for process in running]
+        return tuple((pid, None if used is None else int(used)) for pid, used in held)
+
     def foreign_pids(self) -> tuple[int, ...] | None:
         """Processes on this GPU other than this one, its descendants and those named as its own.
 

@@ -18,6 +18,7 @@ from llmco2.measurement.meters import host
 from llmco2.measurement.meters.clock import MonotonicClock, PollingClock
 from llmco2.measurement.meters.meter import Device, Missing, Sample, WindowReading
 from llmco2.measurement.meters.nvml import NvmlDriver, NvmlGpu, ReadFailedError
+from llmco2.measurement.meters.processes import GpuProcess, gpu_process
 from llmco2.measurement.meters.visible import shown_as_indices
 from llmco2.measurement.meters.window_poller import (
     OpenWindow,
@@ -101,6 +102,20 @@ class ZeusMeter:
         except ReadFailedError as error:
             raise MeasurementError(explain("a GPU cannot be read", got=error.reason)) from error
         return self._devices
+
+    def processes(self) -> tuple[GpuProcess, ...] | None:
+        """Return who computes on the GPUs in use; ``None`` where the driver does not say."""
+        self._check_open()
+        found: list[GpuProcess] = []
+        for watched in self._watched:
+            try:
+                running = watched.gpu.compute_processes()
+            except ReadFailedError:
+                continue  # its row says that it is lost
+            if running is None:
+                return None
+            found += [gpu_process(watched.gpu.index, pid, used) for pid, used in running]
+        return tuple(found)
 
     def begin_window(self, name: str) -> None:
         """Open a window; synchronise the GPU before."""

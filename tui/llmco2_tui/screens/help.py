@@ -17,6 +17,7 @@ KEYS: Final = (
     ("z", "choose the grid zone; every gram follows"),
     ("t", "compare: cumulative or per output token"),
     ("↑ ↓", "choose a GPU for the chart, or all of them"),
+    ("o O", "sort the GPUs by the next column, or the other way round; a click on a heading does so too"),
     ("[ ]", "chart span: 1 min to 24 h"),
     ("+ -", "sample more or less often (0.1 to 10 Hz); of a replay: faster or slower"),
     ("space", "pause or go on with a replay"),
@@ -28,7 +29,8 @@ KEYS: Final = (
     ("r s p", "without a GPU: try again, simulate, play the recording"),
     ("d", "light or dark"),
     ("Ctrl+P", "command palette"),
-    ("q", "quit; Ctrl+C does so from anywhere"),
+    ("Ctrl+Z", "go to the shell; fg comes back, and no joule is lost meanwhile"),
+    ("q", "quit, and leave the session's totals on the terminal; Ctrl+C does so from anywhere"),
 )
 GLOSSARY: Final = (
     ("since start", "joules since the screen began to look (or since 0 was pressed), from the GPU's own "

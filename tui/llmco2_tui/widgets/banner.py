@@ -33,8 +33,6 @@ def banner_lines(view: BannerView, width: int) -> list[Line]:
 class Banner(Lines):
     """Takes no room where there is nothing to say."""
 
-    DEFAULT_CSS = "Banner { dock: top; }"
-
     def show(self, view: BannerView) -> None:
         """Show the warnings."""
         lines = banner_lines(view, self.app.size.width)

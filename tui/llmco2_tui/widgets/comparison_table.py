@@ -63,35 +63,6 @@ def _alone_line(part: MeasuredOnly) -> Line:
     ]
 
 
-def summary_line(view: Comparison) -> Line:
-    """Return predicted beside measured in one line, for a screen that is about something else."""
-    if view.request is None:
-        return [("predicted  no workload in view; 3 types one in", "muted")]
-    if view.waiting:
-        return [("predicted  …", "muted")]
-    total = view.total
-    if total is None:
-        return [("predicted  none: ", "bad"), (view.why_not or "", "")]
-    energy, carbon = total.energy, total.carbon
-    kind = "good" if energy.place == INSIDE else "bad" if energy.place else "muted"
-    word = "" if energy.place is None else "INSIDE" if energy.place == INSIDE else "OUTSIDE"
-    judged = f"{signed_percent(energy.error_percent)} {word}"
-    measured = NOTHING if energy.measured is None else energy_text(energy.measured)
-    grams = ""
-    if view.in_domain and carbon is not None and carbon.measured is not None:
-        grams = f" = {mass_text(carbon.measured)} CO2e"
-    size, unit = energy_scale(10.0 * energy.predicted)  # a line has less room than a column: kJ from 1 kJ on
-    return [
-        ("predicted ", "muted"),
-        (f"{three_digits(energy.predicted / size)} {unit}", "strong"),
-        (f" [{three_digits(energy.low / size)}–{three_digits(energy.high / size)}]", ""),
-        (" measured ", "muted"),
-        (measured + grams, "strong"),
-        (" not judged: SIMULATED" if view.simulated else f" {judged}", kind),
-        ("" if view.in_domain else " OUT OF DOMAIN", "warn"),
-    ]
-
-
 def _request_line(view: Comparison) -> Line:
     assert view.request is not None
     several = f"{view.n_requests} requests, newest: " if view.n_requests > 1 else ""
@@ -154,13 +125,3 @@ class ComparisonTable(Lines):
     def show(self, view: Comparison, blocks: Sequence[str]) -> None:
         """Show one block of rows for each of ``blocks``."""
         self.show_lines(comparison_lines(view, blocks, self.app.size.width - 2))
-
-
-class ComparisonSummary(Lines):
-    """One line of predicted beside measured."""
-
-    DEFAULT_CSS = "ComparisonSummary { height: 1; }"
-
-    def show(self, view: Comparison) -> None:
-        """Show the total in one line."""
-        self.show_lines([summary_line(view)])

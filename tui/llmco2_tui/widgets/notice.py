@@ -6,8 +6,8 @@ from textwrap import wrap
 
 from llmco2_tui.widgets.lines import Line, Lines
 
-LEAST_WIDTH = 80
-LEAST_HEIGHT = 24
+LEAST_WIDTH = 40
+LEAST_HEIGHT = 6
 
 
 def no_gpu_lines(reason: str, width: int) -> list[Line]:
