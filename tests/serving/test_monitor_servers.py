@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -29,6 +30,7 @@ from llmco2_tui.grid import GridAccount
 from llmco2_tui.measured import WHOLE, MeasuredPhase, compacted, entry_data
 from llmco2_tui.servers import entry_of
 from llmco2_tui.sources import SIMULATED, MachineSources
+from llmco2_tui.widgets.server_panel import ServerPanel, server_lines
 from tests.serving.conftest import Answer, EngineStandIn
 from tests.tui.conftest import TODAY, find_zone, fixed_factors
 
@@ -320,3 +322,43 @@ async def test_the_screen_shows_predicted_beside_measured_of_a_server(engine: En
         request = app.monitor_state.request
         assert request is not None
         assert (request.model, request.serving) == (MODEL, "continuous")
+        panel = app.query_one(ServerPanel)
+        for _ in range(100):
+            await pilot.pause(0.05)
+            if "/token now" in panel.text:
+                break
+        title, load, cost = panel.text.splitlines()
+        assert title.startswith("vLLM · Llama-3.1-8B-Instruct · GPU 0")
+        assert re.search(r"out [34]\d\d tok/s", load)
+        assert "gCO2e/1k tokens" in cost
+        assert "predicted" in cost
+
+
+def test_the_panel_says_why_there_is_no_figure_and_fits_its_width(
+    engine: EngineStandIn, rig: SimulatedNvml, meter: ZeusMeter
+) -> None:
+    gpus = OwnGpus(indices=(0,), device=meter.devices()[0].name)
+    watched = session(engine, rig, gpus)
+    assert texts(watched, 60)[1] == "  looking for it …"
+    engine.answers["/metrics"] = Answer(status=503)
+    with pytest.raises(ServerError):
+        watched.look(meter.sample)
+    assert "HTTP 503" in texts(watched, 90)[1]
+    far = session(engine, rig, OwnGpus(indices=(), origin="elsewhere"))
+    for one in (watched, far):
+        for seconds in (0, 5):
+            engine.answers["/metrics"] = Answer(body=moving(seconds, model="x" * 300))
+            one.look(meter.sample)
+            one.step()
+            rig.clock.sleep(5.0)
+    assert "no GPU of its own here" in texts(far, 200)[0]
+    assert "the catalog does not know the served model" in texts(far, 200)[2]
+    assert "/token now" in texts(watched, 200)[2]
+    for width in (20, 40, 79, 200):
+        assert all(len(text) <= width for one in (watched, far) for text in texts(one, width))
+    watched.close()
+    far.close()
+
+
+def texts(watched: ServerSession, width: int) -> list[str]:
+    return ["".join(text for text, _ in line) for line in server_lines(watched, width)]

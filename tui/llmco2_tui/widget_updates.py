@@ -26,6 +26,7 @@ from llmco2_tui.widgets.lines import Lines
 from llmco2_tui.widgets.notice import Notice, no_gpu_lines
 from llmco2_tui.widgets.power_chart import PowerChart
 from llmco2_tui.widgets.process_table import NOT_KNOWN, NOT_RECORDED, ProcessTable
+from llmco2_tui.widgets.server_panel import ServerPanel
 from llmco2_tui.widgets.top_line import TopLine, TopView
 from llmco2_tui.widgets.totals import TotalsPanel
 from llmco2_tui.widgets.what_if import Side, WhatIf
@@ -34,6 +35,7 @@ from llmco2_tui.widgets.wording import clock_time
 LOW: Final = 16  # rows below which only the three lines and the tables are shown
 NARROW: Final = 80  # columns below which tables scroll sideways
 TALL: Final = 36  # rows from which the live view has room for the comparison too
+_SERVER_SHARE: Final = 4  # of the rows that servers may take: one in so many
 _PADDING: Final = 2  # of the views, both sides
 _MOST_PAINTS_HZ: Final = 2.5  # eyes need no more; samples carry counters, so nothing is lost between paints
 
@@ -97,6 +99,9 @@ class WidgetUpdater:
                 alarms=alarms,
             )
         )
+        has_room = frame.source is not None and self._app.size.height >= LOW
+        servers = frame.source.servers if frame.source is not None and has_room else ()
+        self._find(ServerPanel).show(servers, self._width, self._app.size.height // _SERVER_SHARE)
         status = " · ".join(word for word in words if word)
         self._find(TopLine).show(TopView(current=frame.view, status=status))
 

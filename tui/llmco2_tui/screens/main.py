@@ -22,6 +22,7 @@ from llmco2_tui.widgets.lines import Lines
 from llmco2_tui.widgets.notice import Notice
 from llmco2_tui.widgets.power_chart import PowerChart
 from llmco2_tui.widgets.process_table import ProcessTable
+from llmco2_tui.widgets.server_panel import ServerPanel
 from llmco2_tui.widgets.top_line import TopLine
 from llmco2_tui.widgets.totals import TotalsPanel
 from llmco2_tui.widgets.what_if import WhatIf
@@ -48,6 +49,7 @@ def main_widgets(names: Names) -> ComposeResult:
             with Vertical(id="readings"):
                 yield GpuTable()
                 yield Lines(id="gpu-notes")
+                yield ServerPanel()
                 yield TotalsPanel()
                 yield GridLine(id="live-grid")
                 yield ProcessTable()
