@@ -331,7 +331,7 @@ async def test_the_screen_shows_predicted_beside_measured_of_a_server(engine: En
         assert title.startswith("vLLM · Llama-3.1-8B-Instruct · GPU 0")
         assert re.search(r"out [34]\d\d tok/s", load)
         assert "gCO2e/1k tokens" in cost
-        assert "predicted" in cost
+        assert cost.endswith("not judged: simulated")
 
 
 def test_the_panel_says_why_there_is_no_figure_and_fits_its_width(
@@ -354,6 +354,14 @@ def test_the_panel_says_why_there_is_no_figure_and_fits_its_width(
     assert "no GPU of its own here" in texts(far, 200)[0]
     assert "the catalog does not know the served model" in texts(far, 200)[2]
     assert "/token now" in texts(watched, 200)[2]
+    known = session(engine, rig, gpus, given=Given(model=MODEL))
+    for seconds in (10, 15):
+        engine.answers["/metrics"] = Answer(body=moving(seconds, model="x"))
+        known.look(meter.sample)
+        known.step()
+        rig.clock.sleep(5.0)
+    assert re.search(r"predicted [+-].* %, (IN|OUT)SIDE", texts(known, 200)[2])
+    known.close()
     for width in (20, 40, 79, 200):
         assert all(len(text) <= width for one in (watched, far) for text in texts(one, width))
     watched.close()

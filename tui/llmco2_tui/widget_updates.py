@@ -101,7 +101,8 @@ class WidgetUpdater:
         )
         has_room = frame.source is not None and self._app.size.height >= LOW
         servers = frame.source.servers if frame.source is not None and has_room else ()
-        self._find(ServerPanel).show(servers, self._width, self._app.size.height // _SERVER_SHARE)
+        most, simulated = self._app.size.height // _SERVER_SHARE, monitor_state.is_simulated()
+        self._find(ServerPanel).show(servers, self._width, most, simulated=simulated)
         status = " · ".join(word for word in words if word)
         self._find(TopLine).show(TopView(current=frame.view, status=status))
 

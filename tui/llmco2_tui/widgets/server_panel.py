@@ -17,8 +17,8 @@ from llmco2_tui.widgets.wording import NOTHING, signed_percent
 _MOST_LINES: Final = 3  # of one server
 
 
-def server_lines(session: ServerSession, width: int) -> list[Line]:
-    """Return the lines of one server: who it is, what it does, what that costs."""
+def server_lines(session: ServerSession, width: int, *, simulated: bool = False) -> list[Line]:
+    """Return the lines of one server: who it is, what it does, what that costs; ``simulated`` joules judge nothing."""
     lines = [_title(session, width)]
     if session.trouble is not None:
         return [*lines, [(fitted(f"  NOT READ: {session.trouble}", width), "bad")]]
@@ -27,7 +27,11 @@ def server_lines(session: ServerSession, width: int) -> list[Line]:
         newest = session.server.watch.newest
         waiting = "looking for it …" if newest is None else "counting …"
         return [*lines, [(f"  {waiting}", "muted")]]
-    return [*lines, [(fitted(f"  {_load(found)}", width), "")], _cost(session, found, width)]
+    return [
+        *lines,
+        [(fitted(f"  {_load(found)}", width), "")],
+        _cost(session, found, width, simulated=simulated),
+    ]
 
 
 def _title(session: ServerSession, width: int) -> Line:
@@ -77,7 +81,7 @@ def _latency(name: str, found: ServerComparison, quantity: str) -> str:
     return f"{name} p95 {'> ' if quantile.beyond else ''}{1e3 * quantile.value:,.0f} ms"
 
 
-def _cost(session: ServerSession, found: ServerComparison, width: int) -> Line:
+def _cost(session: ServerSession, found: ServerComparison, width: int, *, simulated: bool) -> Line:
     """Return joules and grams of a token now and since the start, and the prediction's error since then."""
     totals = session.totals
     now_j, since_j = found.joules_per_output_token, per(totals.measured_j or None, totals.output_tokens)
@@ -90,7 +94,9 @@ def _cost(session: ServerSession, found: ServerComparison, width: int) -> Line:
         (f", {NOTHING if since_j is None else energy_text(since_j)} since start", ""),
         (f" · {NOTHING if grams is None else f'{grams:.3g}'} gCO2e/1k tokens", "strong"),
     ]
-    if totals.compared_measured_j > 0:
+    if simulated and found.why_not is None:
+        pieces.append((" · not judged: simulated", "muted"))
+    elif totals.compared_measured_j > 0:
         error = 100.0 * (totals.compared_predicted_j / totals.compared_measured_j - 1.0)
         inside = totals.compared_low_j <= totals.compared_measured_j <= totals.compared_high_j
         place = "INSIDE" if inside else "OUTSIDE"
@@ -114,11 +120,11 @@ def _cut(pieces: Line, width: int) -> Line:
 class ServerPanel(Lines):
     """Three lines a server; nothing where there are none."""
 
-    def show(self, sessions: Sequence[ServerSession], width: int, most: int) -> None:
+    def show(self, sessions: Sequence[ServerSession], width: int, most: int, *, simulated: bool) -> None:
         """Show as many servers as ``most`` lines hold."""
         self.display = bool(sessions)
         shown = sessions[: max(1, most // _MOST_LINES)]
-        lines = [line for session in shown for line in server_lines(session, width)]
+        lines = [line for session in shown for line in server_lines(session, width, simulated=simulated)]
         if len(shown) < len(sessions):
             lines.append([(f"  and {len(sessions) - len(shown)} more servers: --once shows all", "muted")])
         self.show_lines(lines)
