@@ -236,6 +236,8 @@ class MonitorApp(App[None]):
         self._monitor_state.answer(message.request, message.answer)
         self._prediction_worker.answered(message.request)
         self._paint_comparison()
+        if self._view == "campaign":
+            self._updater.campaign(self._monitor_state)
 
     @on(CampaignRead)
     def _campaign_read(self, message: CampaignRead) -> None:
@@ -264,7 +266,7 @@ class MonitorApp(App[None]):
         self._paint_frame()
         self._paint_readings()
         self._paint_comparison()
-        self._updater.campaign(self._monitor_state.campaign)
+        self._updater.campaign(self._monitor_state)
 
     def _paint_frame(self) -> None:
         self._paint_answer()

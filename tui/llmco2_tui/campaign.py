@@ -6,18 +6,17 @@ notices. A file that was cut or replaced is read again from its start.
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from llmco2.errors import FileFormatError, LLMCO2Error, explain
+from llmco2.errors import LLMCO2Error, explain
+from llmco2.measurement.campaigns.run_log import RUNS, row_from_line
 from llmco2.records.run import MeasuredRun
 from llmco2_tui.measured import MeasuredPhase, compacted, entries_of_run
 
 _LATEST: Final = 50
-_COLUMNS: Final = frozenset(field.name for field in fields(MeasuredRun))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +32,7 @@ class CampaignView:
     latest: tuple[MeasuredRun, ...] = ()  # newest last
     failures: tuple[MeasuredRun, ...] = ()  # newest last
     entries: tuple[MeasuredPhase, ...] = ()
+    rows: tuple[MeasuredRun, ...] = ()  # every row, oldest first
     problem: str | None = None  # why the file cannot be followed any further
 
     @property
@@ -66,6 +66,7 @@ class CampaignFollower:
         self._latest: deque[MeasuredRun] = deque(maxlen=_LATEST)
         self._failures: deque[MeasuredRun] = deque(maxlen=_LATEST)
         self._entries: list[MeasuredPhase] = []
+        self._rows: list[MeasuredRun] = []
         self._problem: str | None = None
 
     def look(self) -> CampaignView | None:
@@ -101,7 +102,7 @@ class CampaignFollower:
         if not line.strip():
             return
         try:
-            run = _run(line, f"{self.path}, line {self._line}")
+            run = row_from_line(line, f"{self.path}, line {self._line}", RUNS)
             found = entries_of_run(run, float(self._n_ok + self._n_failed + 1))
         except LLMCO2Error as error:
             self._problem = str(error)
@@ -113,6 +114,7 @@ class CampaignFollower:
             self._n_failed += 1
             self._failures.append(run)
         self._latest.append(run)
+        self._rows.append(run)
         self._entries = compacted([*self._entries, *found]) if found else self._entries
 
     def _view(self) -> CampaignView:
@@ -126,17 +128,6 @@ class CampaignFollower:
             latest=tuple(self._latest),
             failures=tuple(self._failures),
             entries=tuple(self._entries),
+            rows=tuple(self._rows),
             problem=self._problem,
         )
-
-
-def _run(line: bytes, where: str) -> MeasuredRun:
-    try:
-        value = json.loads(line)
-        if not isinstance(value, dict) or not set(value) <= _COLUMNS:
-            raise TypeError("other columns than those of a measured run")
-        return MeasuredRun(**value)
-    except (ValueError, TypeError) as error:
-        raise FileFormatError(
-            explain(f"{where}: not a measured run", got=str(error), expected="the output of llmco2 measure")
-        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from datetime import date
@@ -18,6 +19,8 @@ from llmco2.serving.facts import server_facts
 from llmco2.serving.opening import open_sessions
 from llmco2.serving.session import ServerSession
 from llmco2_tui.campaign import CampaignFollower
+from llmco2_tui.campaign_rows import campaign_data, campaign_rows, campaign_text, requests_of
+from llmco2_tui.comparison import Answer
 from llmco2_tui.grid import GridAccount, zone_factors
 from llmco2_tui.measured import recorded_entries, request_from, samplings
 from llmco2_tui.monitor_state import MonitorState
@@ -26,7 +29,7 @@ from llmco2_tui.predicting import Predict, known_names, predictor
 from llmco2_tui.server_text import server_text
 from llmco2_tui.servers import ServerFeed
 from llmco2_tui.sources import MachineSources, demo_session
-from llmco2_tui.summary import samples_csv, summary_json, summary_text
+from llmco2_tui.summary import FORMAT, VERSION, samples_csv, summary_json, summary_text
 
 _LONGEST_WAIT_S: Final = 12.0
 _PICTURE_SIZE: Final = (120, 40)
@@ -39,6 +42,8 @@ def print_once(args: argparse.Namespace, request: InferenceRequest | None, sourc
     predict = predictor(checkpoint=args.checkpoint, calibration=args.calibration)
     monitor_state = MonitorState(account, request)
     servers: list[dict[str, Any]] = []
+    if args.campaign is not None and args.replay is None and not args.simulate and args.server is None:
+        return _print_campaign(args, account, predict)  # a file is read without any GPU
     if args.replay is not None:
         path = sources.recording or demo_session()
         source = f"recording {path.name}"
@@ -59,6 +64,27 @@ def print_once(args: argparse.Namespace, request: InferenceRequest | None, sourc
         print(summary_json(monitor_state, source=source, servers=servers))
     else:
         print("\n".join([summary_text(monitor_state, source=source), *map(server_text, servers)]))
+    return 0
+
+
+def _print_campaign(args: argparse.Namespace, account: GridAccount, predict: Predict) -> int:
+    """Print a campaign's file, row by row, predicted beside measured; return the exit code."""
+    view = CampaignFollower(args.campaign, plan=args.plan).look()
+    if view is None or not view.exists or view.problem is not None:
+        problem = None if view is None else view.problem
+        raise InputError(problem or explain(f"there is no campaign {args.campaign}", got="no such file"))
+    answers: dict[InferenceRequest, Answer] = {}
+    for request in requests_of(view):
+        try:
+            answers[request] = predict(request)
+        except LLMCO2Error as error:
+            answers[request] = str(error)
+    rows = campaign_rows(view, answers, account)
+    if args.json:
+        found = {"format": FORMAT, "version": VERSION, "campaign": campaign_data(view, rows)}
+        print(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        print(campaign_text(view, rows))
     return 0
 
 

@@ -14,6 +14,7 @@ from llmco2.measurement.meters.meter import Device, Sample
 from llmco2.measurement.meters.processes import GpuProcess
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.campaign import CampaignView
+from llmco2_tui.campaign_rows import requests_of
 from llmco2_tui.comparison import Answer, Comparison, compare
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.history import SPANS, History
@@ -180,7 +181,8 @@ class MonitorState:
 
     def unanswered(self) -> list[InferenceRequest]:
         """Return the requests in view that have no prediction yet, the one in view first."""
-        wanted = [self.request, *(entry.request for entry in self.entries)]
+        campaign = [] if self.campaign is None else requests_of(self.campaign)
+        wanted = [self.request, *(entry.request for entry in self.entries), *reversed(campaign)]
         return list(dict.fromkeys(r for r in wanted if r is not None and r not in self.answers))
 
     @property

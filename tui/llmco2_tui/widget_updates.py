@@ -11,7 +11,7 @@ from typing import Any, Final
 from textual.app import App
 
 from llmco2.records.request import InferenceRequest
-from llmco2_tui.campaign import CampaignView
+from llmco2_tui.campaign_rows import campaign_rows
 from llmco2_tui.grid import GridAccount
 from llmco2_tui.monitor_state import MonitorState
 from llmco2_tui.sources import Source
@@ -179,9 +179,11 @@ class WidgetUpdater:
             problem,
         )
 
-    def campaign(self, view: CampaignView | None) -> None:
+    def campaign(self, monitor_state: MonitorState) -> None:
         """Show the campaign."""
-        self._find(CampaignPanel).show(view)
+        view = monitor_state.campaign
+        rows = [] if view is None else campaign_rows(view, monitor_state.answers, monitor_state.account)
+        self._find(CampaignPanel).show(view, rows)
 
 
 def replay_text(name: str, playback: Any) -> str:

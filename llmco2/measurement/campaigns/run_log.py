@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from llmco2.errors import FileFormatError, InputError, MeasurementError, explain
 from llmco2.measurement.campaigns.output_file import OpenedFile, open_for_appending
+from llmco2.measurement.meters.json_records import check_finite, strict_json
 from llmco2.records.run import RUN_SCHEMA_VERSION, KernelMeasurement, MeasuredRun
 
 Row = TypeVar("Row", MeasuredRun, KernelMeasurement)
@@ -279,14 +280,25 @@ def _split_torn(content: bytes) -> tuple[bytes, bytes]:
 def _parse(content: bytes, path: Path, form: RowFormat[Row]) -> Iterator[Row]:
     kinds = form.kinds()
     for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise _foreign(where, form, got=repr(line[:40].decode(errors="replace"))) from error
-        yield _row(value, where, form, kinds)
+        if line.strip():
+            yield row_from_line(line, f"{path}, line {number}", form, kinds)
+
+
+def row_from_line(
+    line: bytes, where: str, form: RowFormat[Row], kinds: dict[str, tuple[type, ...]] | None = None
+) -> Row:
+    """Return the row of one line of a log; ``FileFormatError`` names ``where`` and what is wrong.
+
+    A number that is not finite is wrong, too: no reading is NaN.
+    """
+    try:
+        value = strict_json(line.decode("utf-8"))
+        check_finite(value)
+    except ValueError as error:
+        got = str(error) if "finite" in str(error) or "is not a number" in str(error) else None
+        shown = got or repr(line[:40].decode(errors="replace"))
+        raise _foreign(where, form, got=shown) from error
+    return _row(value, where, form, kinds)
 
 
 def _is_row(fragment: bytes, form: RowFormat[Row]) -> bool:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from llmco2.measurement.campaigns.progress import outcome_text
+from collections.abc import Sequence
+from typing import Final
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
 from llmco2.records.run import MeasuredRun
 from llmco2_tui.campaign import CampaignView
+from llmco2_tui.campaign_rows import HEADINGS, CampaignRow, configuration_name, row_texts, seconds_to_go
+from llmco2_tui.comparison import INSIDE
 from llmco2_tui.widgets.bars import gauge
 from llmco2_tui.widgets.lines import Line, Lines, fitted, wrapped
+from llmco2_tui.widgets.table_rows import TableRows, cell
+from llmco2_tui.widgets.wording import clock_time
 
-_NAME = 36  # cells for a configuration, at most
+_NAME: Final = 36  # cells for a configuration, at most
+_WIDTHS: Final = (15, 9, 10, 10, 9, 19, 20)  # of the other columns
+_ERROR: Final = 4  # the column of the error
 _HOW_TO = (
     "No campaign is being followed. While one runs in another terminal,",
     "",
@@ -21,7 +32,7 @@ _HOW_TO = (
 
 
 def campaign_lines(view: CampaignView | None, width: int, height: int) -> list[Line]:
-    """Return as many lines as there is room for: progress, failures, then the latest labels."""
+    """Return what stands above the table: progress, and what failed and why."""
     if view is None:
         return [[(text, "muted")] for text in _HOW_TO]
     lines: list[Line] = [[("campaign ", "muted"), (view.path, "strong")]]
@@ -35,29 +46,27 @@ def campaign_lines(view: CampaignView | None, width: int, height: int) -> list[L
             [("waiting for the file; llmco2 measure writes its first row when one is done", "muted")],
         ]
     lines.append(_progress_line(view))
-    name = min(_NAME, max((len(_name(run)) for run in (*view.latest, *view.failures)), default=_NAME))
+    name = min(
+        _NAME, max((len(configuration_name(run)) for run in (*view.latest, *view.failures)), default=_NAME)
+    )
     failures = list(reversed(view.failures))[: max(1, height // 4)]
-    latest = list(reversed([run for run in view.latest if run.status == "ok"]))
     if failures:
         lines.append([(f"failed ({view.n_failed}), newest first", "title")])
         lines += _newest_failure(failures[0], width - 2)
         lines += [
-            [(fitted(_name(run), name) + "  ", ""), (run.failure_reason or "no reason given", "bad")]
+            [
+                (fitted(configuration_name(run), name) + "  ", ""),
+                (run.failure_reason or "no reason given", "bad"),
+            ]
             for run in failures[1:]
         ]
-    room = max(1, height - len(lines) - 1)
-    lines.append([("latest labels, newest first", "title")])
-    lines += [
-        [(fitted(_name(run), name) + "  ", ""), (outcome_text(run), "strong"), (_where(run), "muted")]
-        for run in latest[:room]
-    ]
     return [line for line in lines if width > 0]
 
 
 def _newest_failure(run: MeasuredRun, width: int) -> list[Line]:
     """Return the newest failure with its whole reason: that is what one has to act on."""
     reason = wrapped(run.failure_reason or "no reason given", width - 2, "bad", most=5)
-    return [[(_name(run), "strong")], *([("  ", ""), *line] for line in reason)]
+    return [[(configuration_name(run), "strong")], *([("  ", ""), *line] for line in reason)]
 
 
 def _progress_line(view: CampaignView) -> Line:
@@ -67,23 +76,70 @@ def _progress_line(view: CampaignView) -> Line:
         return [(done, "strong"), failed, ("  (--plan FILE.yaml tells how many there will be)", "muted")]
     share = view.n_done / view.total if view.total else 1.0
     bar = gauge(min(1.0, share), 24)
-    return [(f"{bar} ", "accent"), (f"{view.n_done} of {view.total}  ", "strong"), (done, ""), failed]
+    left = seconds_to_go(view)
+    to_go = "" if left is None else f"  about {clock_time(left)} to go"
+    return [
+        (f"{bar} ", "accent"),
+        (f"{view.n_done} of {view.total}  ", "strong"),
+        (done, ""),
+        failed,
+        (to_go, "muted"),
+    ]
 
 
-def _name(run: MeasuredRun) -> str:
-    tokens = f"{run.prompt_tokens or 0:g}+{run.output_tokens or 0:g}"
-    return f"{run.model.rsplit('/', 1)[-1]} b{run.batch_size:g} {tokens}"
+class CampaignTable(TableRows):
+    """The configurations, newest first: predicted beside measured."""
+
+    DEFAULT_CSS = "CampaignTable { height: 1fr; max-height: 100%; }"
+
+    def __init__(self) -> None:
+        super().__init__(id="campaign-table")
+
+    def show(self, rows: Sequence[CampaignRow], width: int) -> None:
+        """Show them."""
+        texts = [row_texts(row) for row in rows]
+        longest = max((len(found[0]) for found in texts), default=_NAME)
+        widths = (min(_NAME, max(14, longest)) + 1, *_WIDTHS)
+        spare = max(0, width - sum(widths))
+        widths = (widths[0] + spare, *widths[1:])
+        headings = [
+            (name, cell(name, size, "muted", right=1 < place < len(HEADINGS) - 1), size)
+            for place, (name, size) in enumerate(zip(HEADINGS, widths, strict=True))
+        ]
+        cells = {
+            f"{len(rows) - place}": [
+                cell(text, size, _kind(row) if column == _ERROR else "", right=1 < column < len(HEADINGS) - 1)
+                for column, (text, size) in enumerate(zip(found, widths, strict=True))
+            ]
+            for place, (row, found) in enumerate(zip(rows, texts, strict=True))
+        }
+        self.show_rows(headings, cells, None)
 
 
-def _where(run: MeasuredRun) -> str:
-    return f"  {run.gpu}" + (f" ×{run.n_gpus}" if run.n_gpus > 1 else "")
+def _kind(row: CampaignRow) -> str:
+    place = None if row.predicted is None else row.predicted.place
+    return "" if place is None else "good" if place == INSIDE else "bad"
 
 
-class CampaignPanel(Lines):
+class CampaignPanel(Vertical):
     """The campaign being followed."""
 
     DEFAULT_CSS = "CampaignPanel { height: 1fr; padding: 0 1; }"
 
-    def show(self, view: CampaignView | None) -> None:
+    def compose(self) -> ComposeResult:
+        """What is said of the whole, then the configurations."""
+        yield Lines(id="campaign-head")
+        yield CampaignTable()
+
+    def show(self, view: CampaignView | None, rows: Sequence[CampaignRow]) -> None:
         """Show the campaign, or how to follow one."""
-        self.show_lines(campaign_lines(view, self.app.size.width, self.app.size.height - 4))
+        size = self.app.size
+        self.query_one("#campaign-head", Lines).show_lines(campaign_lines(view, size.width, size.height - 7))
+        table = self.query_one(CampaignTable)
+        table.display = bool(rows)
+        table.show(rows, size.width - 4)
+
+    @property
+    def text(self) -> str:
+        """What is shown, without styles."""
+        return f"{self.query_one('#campaign-head', Lines).text}\n{self.query_one(CampaignTable).text}"
