@@ -1,1 +1,1 @@
-"""Accuracy of the shipped model and of its rivals where nothing was fitted: folds, contenders, figures, tables."""
+"""Accuracy of the shipped model and of its baselines where nothing was fitted: folds, methods, figures, tables."""

@@ -43,7 +43,7 @@ def _parser() -> OneLineParser:
     parser = OneLineParser(
         prog="python -m benchmarks.accuracy",
         usage="python -m benchmarks.accuracy --runs PATH [options]",
-        description="Fit the predictor and its rivals with a model family, a board, both, a\n"
+        description="Fit the predictor and its baselines with a model family, a board, both, a\n"
         "deployment or a request left out, group by group and seed by seed; write\n"
         "tables and pictures of their errors on what was left out. Finished fits are\n"
         "kept in the output folder (evaluation.jsonl), so a stopped command goes on\n"
@@ -82,10 +82,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help=f"fits of each method to each group, each with another seed (default: {_DEFAULT_SEEDS})",
     )
     parser.add_argument(
-        "--rival-seeds",
+        "--baseline-seeds",
         metavar="N",
         type=whole,
-        help="the same for rivals of the predictor (default: as --seeds)",
+        help="the same for baselines of the predictor (default: as --seeds)",
     )
     parser.add_argument(
         "--splits",
@@ -96,10 +96,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge, write and show; return the exit code."""
+    """Evaluate, write and show; return the exit code."""
     _check_number("--seeds", args.seeds, _MOST_SEEDS)
-    if args.rival_seeds is not None:
-        _check_number("--rival-seeds", args.rival_seeds, _MOST_SEEDS)
+    if args.baseline_seeds is not None:
+        _check_number("--baseline-seeds", args.baseline_seeds, _MOST_SEEDS)
     n_jobs = _cores() if args.jobs is None else args.jobs
     _check_number("--jobs", n_jobs, 1024)
     output = Path(args.output)
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         methods=args.methods,
         folds=args.folds,
         seeds=args.seeds,
-        rival_seeds=args.rival_seeds,
+        baseline_seeds=args.baseline_seeds,
         workers=n_jobs,
         splits=splits,
     )

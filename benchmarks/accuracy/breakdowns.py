@@ -24,7 +24,7 @@ from benchmarks.accuracy.figures import (
     seed_mapes,
     seed_mean_figures,
 )
-from benchmarks.accuracy.ours import FORMULA
+from benchmarks.accuracy.shipped import FORMULA
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -143,7 +143,7 @@ def answered_rows(errors: Array) -> int:
 
 
 def methods_of(evidence: Iterable[FoldEvidence]) -> list[str]:
-    """Return the names of the methods that judged anything, in order."""
+    """Return the names of the methods that have an error anywhere, in order."""
     return list(dict.fromkeys(method for one in evidence for method in one.errors))
 
 
@@ -160,28 +160,28 @@ def _ends(name: str, interval: Interval) -> Row:
 def _fold_difference(method: str, energies: dict[str, Array]) -> Row:
     if FORMULA not in energies or method == FORMULA:
         return _no_difference()
-    own, rival = energies[method], energies[FORMULA]
-    shared = np.isfinite(own).all(axis=0) & np.isfinite(rival).all(axis=0)
+    own, baseline = energies[method], energies[FORMULA]
+    shared = np.isfinite(own).all(axis=0) & np.isfinite(baseline).all(axis=0)
     if not shared.any():
         return _no_difference()
-    difference = seed_mapes(own[:, shared]).mean() - seed_mapes(rival[:, shared]).mean()
-    return {"to_formula_points": float(difference), **_points(rows_interval(own, rival))}
+    difference = seed_mapes(own[:, shared]).mean() - seed_mapes(baseline[:, shared]).mean()
+    return {"to_formula_points": float(difference), **_points(rows_interval(own, baseline))}
 
 
 def _case_difference(method: str, energies: Sequence[dict[str, Array]]) -> Row:
     """Return the mean difference over folds that both answered, over the rows that both answered."""
-    own, rival = [], []
+    own, baseline = [], []
     for fold in energies:
         if method == FORMULA or method not in fold or FORMULA not in fold:
             continue
         shared = np.isfinite(fold[method]).all(axis=0) & np.isfinite(fold[FORMULA]).all(axis=0)
         if shared.any():
             own.append(seed_mapes(fold[method][:, shared]))
-            rival.append(seed_mapes(fold[FORMULA][:, shared]))
+            baseline.append(seed_mapes(fold[FORMULA][:, shared]))
     if not own:
         return _no_difference()
-    difference = np.mean([a.mean() - b.mean() for a, b in zip(own, rival, strict=True)])
-    return {"to_formula_points": float(difference), **_points(groups_interval(own, rival))}
+    difference = np.mean([a.mean() - b.mean() for a, b in zip(own, baseline, strict=True)])
+    return {"to_formula_points": float(difference), **_points(groups_interval(own, baseline))}
 
 
 def _points(interval: Interval) -> Row:

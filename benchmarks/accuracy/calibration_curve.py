@@ -2,11 +2,11 @@
 
 Run: ``python -m benchmarks.accuracy.calibration_curve --runs FOLDER --output FOLDER``. Each board is left out in turn,
 the formula is fitted without it and exported, and what ``llmco2 calibrate`` does is done with some runs of that board
-and one engine. Two ways of drawing runs: at random (judged rows may share their models with calibration rows), and
-from one half of the models, judged on the other half: the honest case of somebody who calibrates with the models at
+and one engine. Two ways of drawing runs: at random (evaluated rows may share their models with calibration rows), and
+from one half of the models, evaluated on the other half: the honest case of somebody who calibrates with the models at
 hand and asks for another.
 
-Invariant: judged rows are the same for every number of runs of a draw, and none of them calibrates.
+Invariant: evaluated rows are the same for every number of runs of a draw, and none of them calibrates.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Array = NDArray[np.float64]
 Names = NDArray[np.object_]
 COUNTS: Final = (0, 1, 3, 5, 10, 25)
 N_DRAWS: Final = 5
-FEWEST_JUDGED: Final = 8
+FEWEST_EVALUATED: Final = 8
 RANDOM_ROWS: Final = "random rows"
 OTHER_MODELS: Final = "other models"
 DRAWINGS: Final = (RANDOM_ROWS, OTHER_MODELS)
@@ -62,10 +62,10 @@ FLOOR: Final = "a scale a model, in sample"  # only what a request asks could ta
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """Which rows of a group calibrate, in the order they are used, and which are judged."""
+    """Which rows of a group calibrate, in the order they are used, and which are evaluated."""
 
     calibrating: Index
-    judged: Index
+    evaluated: Index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,24 +79,24 @@ class BoardRuns:
 
 
 def draw_runs(models: Names, drawing: str, seed: int) -> Draw | None:
-    """Return one draw, or None where too few rows would be left to judge or to calibrate.
+    """Return one draw, or None where too few rows would be left to evaluate or to calibrate.
 
     ``random rows``: at most half of the rows calibrate, whatever their models. ``other models``: a random half of
-    the models calibrates, and all rows of the other half are judged.
+    the models calibrates, and all rows of the other half are evaluated.
     """
     rng = np.random.default_rng(seed)
     if drawing == OTHER_MODELS:
         names = np.unique(models.astype(str))
         chosen = rng.permutation(names)[: len(names) // 2]
         mine = np.isin(models.astype(str), chosen)
-        calibrating, judged = rng.permutation(np.flatnonzero(mine)), np.flatnonzero(~mine)
+        calibrating, evaluated = rng.permutation(np.flatnonzero(mine)), np.flatnonzero(~mine)
     else:
         order = rng.permutation(len(models))
         most = min(max(COUNTS), len(models) // 2)
-        calibrating, judged = order[:most], np.sort(order[most:])
-    if not len(calibrating) or len(judged) < FEWEST_JUDGED:
+        calibrating, evaluated = order[:most], np.sort(order[most:])
+    if not len(calibrating) or len(evaluated) < FEWEST_EVALUATED:
         return None
-    return Draw(calibrating=calibrating.astype(np.intp), judged=judged.astype(np.intp))
+    return Draw(calibrating=calibrating.astype(np.intp), evaluated=evaluated.astype(np.intp))
 
 
 def energy_log_ratios(
@@ -113,18 +113,18 @@ def mape_percent(ratios: Array) -> float:
 
 
 def draw_errors(board: BoardRuns, draw: Draw, n: int) -> dict[str, float]:
-    """Return the MAPE (%) of every method on the judged rows after the first ``n`` calibrating runs."""
-    judged = energy_log_ratios(board.runs.take(draw.judged), {})
-    errors = dict.fromkeys(METHODS, mape_percent(judged))
+    """Return the MAPE (%) of every method on the evaluated rows after the first ``n`` calibrating runs."""
+    evaluated = energy_log_ratios(board.runs.take(draw.evaluated), {})
+    errors = dict.fromkeys(METHODS, mape_percent(evaluated))
     if n == 0:
-        names = board.models[draw.judged]
-        middle = {name: np.median(judged[names == name]) for name in set(names)}
-        return {**errors, FLOOR: mape_percent(judged - np.array([middle[name] for name in names]))}
+        names = board.models[draw.evaluated]
+        middle = {name: np.median(evaluated[names == name]) for name in set(names)}
+        return {**errors, FLOOR: mape_percent(evaluated - np.array([middle[name] for name in names]))}
     used = board.runs.take(draw.calibrating[:n])
-    errors["median scale"] = mape_percent(judged - np.nanmedian(energy_log_ratios(used, {})))
+    errors["median scale"] = mape_percent(evaluated - np.nanmedian(energy_log_ratios(used, {})))
     if n >= LEAST_RUNS:
         fitted = calibrate_group(board.gpu_id, board.engine, used)
-        after = energy_log_ratios(board.runs.take(draw.judged), fitted.scales, fitted.residual)
+        after = energy_log_ratios(board.runs.take(draw.evaluated), fitted.scales, fitted.residual)
         errors["calibrate"] = mape_percent(after)
     return errors
 
@@ -140,9 +140,9 @@ def board_curve(board: BoardRuns, *, counts: Sequence[int] = COUNTS, n_draws: in
                     continue
                 for method, error in draw_errors(board, draw, n).items():
                     rows.append(
-                        (board.gpu_id, board.engine, drawing, seed, n, method, error, len(draw.judged))
+                        (board.gpu_id, board.engine, drawing, seed, n, method, error, len(draw.evaluated))
                     )
-    columns = ["gpu", "engine", "drawing", "draw", "n_runs", "method", "mape_percent", "judged_rows"]
+    columns = ["gpu", "engine", "drawing", "draw", "n_runs", "method", "mape_percent", "evaluated_rows"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -165,7 +165,7 @@ def checkpoint_without(data: EnergyDataModule, fold: Fold, path: Path, seed: int
 
 
 def board_runs(data: EnergyDataModule, fold: Fold, checkpoint: Checkpoint) -> list[BoardRuns]:
-    """Return the fold's judged rows by engine, those with an energy that a calibration can use."""
+    """Return the fold's evaluated rows by engine, those with an energy that a calibration can use."""
     table = data.frame.assign(prompt_tokens=assumed_prompt_tokens(data.frame)).iloc[fold.test]
     usable = [run for run in run_rows(table) if is_usable(run)]
     found = []
@@ -197,8 +197,8 @@ def summary(errors: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, group in errors.groupby(keys, sort=False):
         found = mean_interval(group["mape_percent"])
-        rows.append((*key, found.mean, found.half_width, found.n, int(group["judged_rows"].median())))
-    columns = [*keys, "mape_percent", "half_width_percent", "draws", "judged_rows"]
+        rows.append((*key, found.mean, found.half_width, found.n, int(group["evaluated_rows"].median())))
+    columns = [*keys, "mape_percent", "half_width_percent", "draws", "evaluated_rows"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -223,7 +223,7 @@ def markdown(errors: pd.DataFrame) -> str:
     counts = sorted(set(means["n_runs"]))
     for drawing in DRAWINGS:
         mine = means[means["drawing"] == drawing]
-        head = ["board", "engine", "judged", *(f"{n} runs" for n in counts), "one scale, 10 runs", FLOOR]
+        head = ["board", "engine", "evaluated", *(f"{n} runs" for n in counts), "one scale, 10 runs", FLOOR]
         parts += [
             f"\nCalibrated with {drawing}, MAPE % (mean of draws ± 95 %)\n",
             table_line(head),
@@ -241,7 +241,7 @@ def markdown(errors: pd.DataFrame) -> str:
                     [
                         str(gpu),
                         str(engine),
-                        str(group["judged_rows"].iloc[0]),
+                        str(group["evaluated_rows"].iloc[0]),
                         *cells,
                         _cell(scale),
                         _cell(floor),

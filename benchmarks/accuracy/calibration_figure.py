@@ -13,8 +13,8 @@ from benchmarks.accuracy.mean_interval import MeanInterval
 _COLOURS: Final = {"none": "#7f7f7f", "median scale": "#d1820a", "calibrate": "#1f6fb4"}
 _GOAL_PERCENT: Final = 6.0
 _TITLES: Final = {
-    "random rows": "judged: other runs, any model",
-    "other models": "judged: models that did not calibrate",
+    "random rows": "evaluated: other runs, any model",
+    "other models": "evaluated: models that did not calibrate",
 }
 
 

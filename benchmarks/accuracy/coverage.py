@@ -38,11 +38,11 @@ def interval_table(evidence: Sequence[FoldEvidence]) -> pd.DataFrame:
     for method in methods_of(evidence):
         own = [one for one in evidence if method in one.errors]
         energies = [group_errors(one.errors[method]) for one in own]
-        judged = [fold_coverage(place, [one.fold for one in own], energies) for place in range(len(own))]
+        evaluated = [fold_coverage(place, [one.fold for one in own], energies) for place in range(len(own))]
         for case in dict.fromkeys(one.case for one in own):
             found = [
                 (*figures, len(one.rows))
-                for one, figures in zip(own, judged, strict=True)
+                for one, figures in zip(own, evaluated, strict=True)
                 if one.case == case and np.isfinite(figures[0])
             ]
             if found:
@@ -86,9 +86,9 @@ def _of_seed(energies: Array, seed: int) -> Array:
     return known
 
 
-def _calibrated_ends(judged: Sequence[tuple[Fold, Array]]) -> Interval | None:
+def _calibrated_ends(evaluated: Sequence[tuple[Fold, Array]]) -> Interval | None:
     """Return the ends of ``log(measured / predicted)`` by the release's rule, from folds of one newness."""
-    known = [(fold, errors, errors) for fold, errors in judged if len(errors)]
+    known = [(fold, errors, errors) for fold, errors in evaluated if len(errors)]
     if not known:
         return None
     case = known[0][0].case

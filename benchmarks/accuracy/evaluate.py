@@ -17,10 +17,10 @@ from rich.console import Console
 from benchmarks.accuracy.breakdowns import case_table, fold_table, label_table, part_table
 from benchmarks.accuracy.coverage import interval_table
 from benchmarks.accuracy.evidence import FoldEvidence, gathered
-from benchmarks.accuracy.jobs import LoadContenders, planned_jobs, run_jobs
+from benchmarks.accuracy.jobs import LoadMethodGroups, planned_jobs, run_jobs
 from benchmarks.accuracy.levels import level_table
 from benchmarks.accuracy.plots import draw_pictures
-from benchmarks.accuracy.registry import chosen_methods, contenders, method_names
+from benchmarks.accuracy.registry import chosen_methods, method_groups, method_names
 from benchmarks.accuracy.results_file import RESULTS_FILE, ResultsFile
 from benchmarks.accuracy.row_facts import RowFacts, row_facts
 from benchmarks.accuracy.splits_file import (
@@ -49,21 +49,21 @@ class EvaluationOptions:
     methods: str | None = None  # comma-separated names; None for all
     folds: str = ""  # only folds whose name contains this
     seeds: int = 5
-    rival_seeds: int | None = None  # of methods other than what ships; None: as many
+    baseline_seeds: int | None = None  # of methods other than what ships; None: as many
     workers: int = 1  # processes; 0 works in this one
     splits: Path | None = None  # the committed list of folds; None for the one in the output folder
-    load: LoadContenders = contenders
+    load: LoadMethodGroups = method_groups
 
 
 def evaluate(options: EvaluationOptions, console: Console) -> pd.DataFrame:
-    """Judge, write the tables and pictures, and return the table of cases.
+    """Evaluate, write the tables and pictures, and return the table of cases.
 
     Raises:
         InputError: unusable runs, an unknown method, no such fold, results of other data.
         LLMCO2Error: the extra is missing, or some fit failed.
     """
-    rivals = options.load()
-    methods = chosen_methods(options.methods, rivals)
+    baselines = options.load()
+    methods = chosen_methods(options.methods, baselines)
     data = EnergyDataModule(runs=options.runs, split=SplitOptions(kind="none"))
     data.setup()
     every = list(folds(data))
@@ -75,7 +75,7 @@ def evaluate(options: EvaluationOptions, console: Console) -> pd.DataFrame:
     if committed.resolve() != (options.output / SPLITS_FILE).resolve():
         write_splits(options.output / SPLITS_FILE, list(splits.values()))
     jobs = planned_jobs(
-        chosen, splits, rivals, methods, n_seeds=options.seeds, n_rival_seeds=options.rival_seeds
+        chosen, splits, baselines, methods, n_seeds=options.seeds, n_baseline_seeds=options.baseline_seeds
     )
     sha256 = data_hash(data.frame)
     with ResultsFile(options.output / RESULTS_FILE, sha256) as results:
@@ -85,13 +85,13 @@ def evaluate(options: EvaluationOptions, console: Console) -> pd.DataFrame:
         evidence = gathered(data, chosen, jobs, results.finished, methods)
     facts = row_facts(data, np.unique(np.concatenate([fold.test for fold in every])))
     tables = all_tables(evidence, facts)
-    selection = _selection(options, len(chosen), len(every), methods, len(method_names(rivals)))
+    selection = _selection(options, len(chosen), len(every), methods, len(method_names(baselines)))
     report = Report(
         tables=tables,
         splits={fold.name: states[fold.name] for fold in chosen},
         splits_file=committed.name,
         about=_about(options, data, sha256, len(jobs), selection),
-        methods={", ".join(one.names): one.about for one in rivals if set(one.names) & set(methods)},
+        methods={", ".join(one.names): one.about for one in baselines if set(one.names) & set(methods)},
         pictures=draw_pictures(options.output, evidence, tables, facts),
     )
     write_report(options.output, report)
@@ -144,7 +144,7 @@ def _about(
     simulated = int(frame["simulated"].sum())
     about = {
         "Data": f"{len(frame):,} runs of {frame['source'].nunique()} sources, SHA-256 {sha256}",
-        "Seeds": f"{options.seeds}{_of_rivals(options)}; methods without chance run once",
+        "Seeds": f"{options.seeds}{_of_baselines(options)}; methods without chance run once",
         "Fits": f"{n_fits:,}",
     }
     if simulated:
@@ -154,8 +154,8 @@ def _about(
     return about | selection
 
 
-def _of_rivals(options: EvaluationOptions) -> str:
-    return "" if options.rival_seeds is None else f" of what ships, {options.rival_seeds} of the others"
+def _of_baselines(options: EvaluationOptions) -> str:
+    return "" if options.baseline_seeds is None else f" of what ships, {options.baseline_seeds} of the others"
 
 
 def _selection(

@@ -44,7 +44,7 @@ def gathered(
     data: EnergyDataModule, folds: Iterable[Fold], jobs: Sequence[Job], finished: Mapping[JobKey, JobResult],
     methods: Sequence[str],
 ) -> list[FoldEvidence]:  # fmt: skip
-    """Return the evidence of every fold that some finished job judged, unseen cases first."""
+    """Return the evidence of every fold that some finished job evaluated, unseen cases first."""
     run_ids = data.frame["run_id"].astype(str).to_numpy()
     found = []
     for fold in folds:

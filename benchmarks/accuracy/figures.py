@@ -105,14 +105,14 @@ def seed_mapes(errors: Array) -> Array:
     return values
 
 
-def rows_interval(errors: Array, rival: Array | None = None) -> Interval:
-    """Return the interval of one group's MAPE (%), or of how much it exceeds a rival's; rows and seeds are drawn.
+def rows_interval(errors: Array, baseline: Array | None = None) -> Interval:
+    """Return the interval of one group's MAPE (%), or of how much it exceeds a baseline's; rows and seeds are drawn.
 
     Args:
         errors: ``(n_seeds, n_rows)``.
-        rival: ``(n_rival_seeds, n_rows)`` of the same rows.
+        baseline: ``(n_baseline_seeds, n_rows)`` of the same rows.
     """
-    losses = [absolute_percent(one) for one in (errors, rival) if one is not None]
+    losses = [absolute_percent(one) for one in (errors, baseline) if one is not None]
     answered = np.logical_and.reduce([np.isfinite(loss).all(axis=0) for loss in losses])
     n_rows = int(answered.sum())
     if not n_rows:
@@ -123,19 +123,19 @@ def rows_interval(errors: Array, rival: Array | None = None) -> Interval:
     return _interval(means)
 
 
-def groups_interval(values: Sequence[Array], rival: Sequence[Array] | None = None) -> Interval:
-    """Return the interval of a mean over groups, or of how much it exceeds a rival's; groups and seeds are drawn.
+def groups_interval(values: Sequence[Array], baseline: Sequence[Array] | None = None) -> Interval:
+    """Return the interval of a mean over groups, or of how much it exceeds a baseline's; groups and seeds are drawn.
 
     Args:
         values: one figure per seed for each group, each ``(n_seeds,)``.
-        rival: the same of another method, for the same groups.
+        baseline: the same of another method, for the same groups.
     """
     if len(values) < 2:
         return UNKNOWN_INTERVAL
     rng = np.random.default_rng(0)
     group_share = _shares(rng, len(values))
     means = []
-    for method in (values, rival):
+    for method in (values, baseline):
         if method is not None:
             drawn = np.stack([_shares(rng, len(own)) @ own for own in method], axis=1)  # (n_draws, n_groups)
             means.append((drawn * group_share).sum(axis=1))

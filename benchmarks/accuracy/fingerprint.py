@@ -1,7 +1,7 @@
 """Which code and catalog a result came from, so that no result outlives the code that made it.
 
-Invariant: the fingerprint of a contender changes with every module of llmco2 and benchmarks that its judge can reach
-by imports and with every shipped table of the catalog; comments, docstrings and formatting change nothing.
+Invariant: the fingerprint of a method changes with every module of llmco2 and benchmarks that its fit can reach by
+imports and with every shipped table of the catalog; comments, docstrings and formatting change nothing.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.accuracy.method import Contender
+from benchmarks.accuracy.method import MethodGroup
 from llmco2.resources import datasets_dir
 
 _PACKAGES: Final = ("llmco2", "benchmarks")
 _LENGTH: Final = 16  # hexadecimal digits
 
 
-def contender_fingerprint(contender: Contender) -> str:
-    """Return 16 hexadecimal digits that name the code and the catalog behind a contender's results."""
-    judge: Any = contender.judge
+def method_group_fingerprint(method_group: MethodGroup) -> str:
+    """Return 16 hexadecimal digits that name the code and the catalog behind a method's results."""
+    fold_errors: Any = method_group.fold_errors
     options = ""
-    while isinstance(judge, partial):
-        options += f"{judge.args!r}{sorted((judge.keywords or {}).items())!r}"
-        judge = judge.func
-    digest = hashlib.sha256(f"{_catalog_digest()}{options}{judge.__qualname__}".encode())
-    for name in sorted(reachable_modules(judge.__module__)):
+    while isinstance(fold_errors, partial):
+        options += f"{fold_errors.args!r}{sorted((fold_errors.keywords or {}).items())!r}"
+        fold_errors = fold_errors.func
+    digest = hashlib.sha256(f"{_catalog_digest()}{options}{fold_errors.__qualname__}".encode())
+    for name in sorted(reachable_modules(fold_errors.__module__)):
         digest.update(f"{name} {_module_digest(name)}\n".encode())
     return digest.hexdigest()[:_LENGTH]
 

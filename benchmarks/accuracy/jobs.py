@@ -20,45 +20,45 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmarks.accuracy.fingerprint import contender_fingerprint
-from benchmarks.accuracy.method import Contender
-from benchmarks.accuracy.ours import SHIPS
+from benchmarks.accuracy.fingerprint import method_group_fingerprint
+from benchmarks.accuracy.method import MethodGroup
 from benchmarks.accuracy.pool import Outcome, outcomes
 from benchmarks.accuracy.results_file import JobKey, JobResult, ResultsFile, rounded
+from benchmarks.accuracy.shipped import SHIPPED
 from benchmarks.accuracy.splits_file import SplitRow
 from benchmarks.release.heldout import Fold, folds
 from llmco2.data.module import EnergyDataModule
 from llmco2.data.options import SplitOptions
 from llmco2.errors import LLMCO2Error, explain
 
-LoadContenders = Callable[[], Sequence[Contender]]
+LoadMethodGroups = Callable[[], Sequence[MethodGroup]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One fit: a contender on a fold with a seed."""
+    """One fit: a method on a fold with a seed."""
 
-    contender: int  # place among the contenders
+    method_group: int  # place among the methods
     key: JobKey
 
 
 def planned_jobs(
-    chosen: Iterable[Fold], splits: dict[str, SplitRow], contenders: Sequence[Contender],
-    methods: Sequence[str], *, n_seeds: int, n_rival_seeds: int | None = None,
+    chosen: Iterable[Fold], splits: dict[str, SplitRow], method_groups: Sequence[MethodGroup],
+    methods: Sequence[str], *, n_seeds: int, n_baseline_seeds: int | None = None,
 ) -> list[Job]:  # fmt: skip
     """Return the fits that the wanted methods need: seed by seed, so that an early look has every fold.
 
-    Fits that judge what ships are made with ``n_seeds`` seeds, all others with ``n_rival_seeds`` where that is given.
+    Fits of what ships are made with ``n_seeds`` seeds, all others with ``n_baseline_seeds`` where that is given.
     """
     wanted, every = set(methods), list(chosen)
-    codes = [contender_fingerprint(contender) for contender in contenders]
+    codes = [method_group_fingerprint(method_group) for method_group in method_groups]
     jobs = []
     for seed in range(n_seeds):
-        for place, contender in enumerate(contenders):
-            if seed and not contender.seeded:
+        for place, method_group in enumerate(method_groups):
+            if seed and not method_group.seeded:
                 continue
-            fits = n_seeds if n_rival_seeds is None or SHIPS in contender.names else n_rival_seeds
-            if not wanted & {*contender.names} or seed >= fits:
+            fits = n_seeds if n_baseline_seeds is None or SHIPPED in method_group.names else n_baseline_seeds
+            if not wanted & {*method_group.names} or seed >= fits:
                 continue
             for fold in every:
                 split = splits[fold.name]
@@ -66,16 +66,16 @@ def planned_jobs(
                     fold=fold.name,
                     test_sha256=split.test_sha256,
                     train_sha256=split.train_sha256,
-                    methods=contender.names,
+                    methods=method_group.names,
                     seed=seed,
                     code=codes[place],
                 )
-                jobs.append(Job(contender=place, key=key))
+                jobs.append(Job(method_group=place, key=key))
     return jobs
 
 
 def run_jobs(
-    jobs: Sequence[Job], results: ResultsFile, *, runs: str | None, load: LoadContenders, n_workers: int,
+    jobs: Sequence[Job], results: ResultsFile, *, runs: str | None, load: LoadMethodGroups, n_workers: int,
     console: Console,
 ) -> None:  # fmt: skip
     """Run the jobs that are not on file, each result onto the file as it comes.
@@ -84,7 +84,7 @@ def run_jobs(
         jobs: the whole plan.
         results: the open results file.
         runs: as the data module takes it; None for the shipped simulated set.
-        load: importable; returns the contenders that jobs count by place.
+        load: importable; returns the methods that jobs count by place.
         n_workers: processes; 0 works in this process.
         console: shows the progress.
 
@@ -116,7 +116,7 @@ def run_jobs(
         )
 
 
-def start_worker(runs: str | None, load: LoadContenders) -> Callable[[Job], dict[str, object]]:
+def start_worker(runs: str | None, load: LoadMethodGroups) -> Callable[[Job], dict[str, object]]:
     """Read the data once, and return the function that does a job and gives its errors by run id."""
     torch.set_num_threads(1)
     for name in ("llmco2", "lightning.pytorch", "lightning.fabric"):  # the parent has said it, once
@@ -124,11 +124,11 @@ def start_worker(runs: str | None, load: LoadContenders) -> Callable[[Job], dict
     data = EnergyDataModule(runs=runs, split=SplitOptions(kind="none"))
     data.setup()
     by_name = {fold.name: fold for fold in folds(data)}
-    contenders = load()
+    method_groups = load()
 
     def work(job: Job) -> dict[str, object]:
-        fold, contender = by_name[job.key.fold], contenders[job.contender]
-        errors = contender.judge(data, fold, job.key.seed)
+        fold, method_group = by_name[job.key.fold], method_groups[job.method_group]
+        errors = method_group.fold_errors(data, fold, job.key.seed)
         _check_answer(errors.keys(), job)
         order = data.frame["run_id"].iloc[fold.test].astype(str).to_numpy().argsort(kind="stable")
         return {name: rounded(values[order]) for name, values in errors.items()}
@@ -139,7 +139,11 @@ def start_worker(runs: str | None, load: LoadContenders) -> Callable[[Job], dict
 def _check_answer(names: Iterable[str], job: Job) -> None:
     if set(names) != set(job.key.methods):
         raise ValueError(
-            explain("a contender broke its word", got=", ".join(names), expected=", ".join(job.key.methods))
+            explain(
+                "a method returned other methods than it names",
+                got=", ".join(names),
+                expected=", ".join(job.key.methods),
+            )
         )
 
 

@@ -5,8 +5,8 @@ extra (scikit-learn, matplotlib). The readout answers with the checkpoint's coef
 board: it was fitted to whole runs and saw no kernel. The trees are fitted to the kernels of the other GPUs and predict
 ``log(latency / roofline time)`` of each kind of kernel from its shape on the board alone.
 
-Invariant: neither sees a kernel of the GPU it is judged on, nor that GPU's name. Intervals are conformal: their ends
-are errors on GPUs that were left out in turn, never on the one that is judged.
+Invariant: neither sees a kernel of the GPU it is evaluated on, nor that GPU's name. Intervals are conformal: their ends
+are errors on GPUs that were left out in turn, never on the one that is evaluated.
 """
 
 from __future__ import annotations
@@ -158,11 +158,11 @@ def transfer(kernels: Kernels, checkpoint: Checkpoint) -> Transfer:
             others[method, gpu] = [(place[other], values[place[other]]) for other in gpus if other != gpu]
     for one, other in combinations(
         gpus, 2
-    ):  # fitted without both, judged on each: what the other's interval needs
+    ):  # fitted without both, evaluated on each: what the other's interval needs
         train = np.flatnonzero((kernels.gpu != one) & (kernels.gpu != other))
-        for judged, answered in ((one, other), (other, one)):
-            errors = tree_log_errors(kernels, train, place[judged])
-            others[TREES, answered].append((place[judged], errors))
+        for evaluated, answered in ((one, other), (other, one)):
+            errors = tree_log_errors(kernels, train, place[evaluated])
+            others[TREES, answered].append((place[evaluated], errors))
     widths = {key: _widths(kernels, place[key[1]], others[key]) for key in found}
     return Transfer(errors=found, widths=widths)
 

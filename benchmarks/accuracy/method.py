@@ -1,6 +1,6 @@
-"""What a method that is judged must offer.
+"""A group of methods that share a fit, and what it must offer to be evaluated.
 
-Invariant: a contender fits on a fold's training rows alone and predicts all of its test rows; what it returns is
+Invariant: a method fits on a fold's training rows alone and predicts all of its test rows; what it returns is
 ``log(predicted / measured)``, so an error of 0 is exact and the sign says which way it is off.
 """
 
@@ -20,18 +20,18 @@ from llmco2.data.module import EnergyDataModule, Index
 # (llmco2.training.metrics.row_energy_errors).
 LabelErrors = NDArray[np.float64]
 
-# Takes the data, a fold and a seed; returns the errors of each of the contender's methods on the fold's test rows.
-Judge = Callable[[EnergyDataModule, Fold, int], Mapping[str, LabelErrors]]
+# Takes the data, a fold and a seed; returns the errors of each method of the group on the fold's test rows.
+FoldErrors = Callable[[EnergyDataModule, Fold, int], Mapping[str, LabelErrors]]
 
 SMALLEST_PREDICTION = 1e-12  # so that a predicted zero has a logarithm; joules or seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contender:
+class MethodGroup:
     """One or several methods that share a fit."""
 
     names: tuple[str, ...]  # names as tables show them
-    judge: Judge
+    fold_errors: FoldErrors
     seeded: bool  # False: every seed gives the same answer, so it is run once
     about: str  # one sentence with the source
 

@@ -17,8 +17,8 @@ import pandas as pd
 from benchmarks.accuracy.breakdowns import energy_errors
 from benchmarks.accuracy.evidence import CASE_TITLES, FoldEvidence, by_case
 from benchmarks.accuracy.figures import seed_mean_figures
-from benchmarks.accuracy.ours import FORMULA, SHIPS
 from benchmarks.accuracy.row_facts import N_DECILES, REGIMES, RowFacts
+from benchmarks.accuracy.shipped import FORMULA, SHIPPED
 
 DOTS_PER_INCH: Final = 110
 PICTURE_INCHES: Final = (11.0, 7.0)
@@ -59,9 +59,9 @@ def draw_pictures(
 
 
 def main_method(evidence: Sequence[FoldEvidence]) -> str:
-    """Return the method that pictures are about: what ships where it was judged, or else the first."""
-    judged = [name for one in evidence for name in one.errors]
-    return next((name for name in (SHIPS, FORMULA) if name in judged), judged[0])
+    """Return the method that pictures are about: what ships where it was evaluated, or else the first."""
+    evaluated = [name for one in evidence for name in one.errors]
+    return next((name for name in (SHIPPED, FORMULA) if name in evaluated), evaluated[0])
 
 
 def draw_scatter(path: Path, evidence: Sequence[FoldEvidence], facts: RowFacts, method: str) -> None:
@@ -189,9 +189,9 @@ def _cases(table: pd.DataFrame) -> list[str]:
 
 def _shown_methods(table: pd.DataFrame) -> dict[str, str]:
     """Return the methods that are drawn and their style: the formula behind, what ships in front."""
-    judged = table["method"].unique().tolist()
-    shown = {name: style for name, style in ((FORMULA, "rival"), (SHIPS, "main")) if name in judged}
-    return shown or {judged[0]: "main"}
+    evaluated = table["method"].unique().tolist()
+    shown = {name: style for name, style in ((FORMULA, "baseline"), (SHIPPED, "main")) if name in evaluated}
+    return shown or {evaluated[0]: "main"}
 
 
 def _dot(style: str) -> dict[str, Any]:

@@ -123,6 +123,6 @@ def _end_with_parent() -> None:
 def _attempt(work: Work, job: Any) -> tuple[Any, str]:
     try:
         return work(job), ""
-    except Exception as error:  # whatever a contender raises is a failure of its job, reported by the parent
+    except Exception as error:  # whatever a method raises is a failure of its job, reported by the parent
         where = traceback.extract_tb(error.__traceback__)[-1]
         return None, f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"

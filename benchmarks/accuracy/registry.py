@@ -1,6 +1,6 @@
-"""All contenders, by the names that tables show.
+"""All methods, by the names that tables show.
 
-Invariant: no two contenders judge the same method on the same fold. Baselines are imported only here and only when
+Invariant: no two groups hold the same method. Baselines are imported only here and only when
 asked for, because they need scikit-learn and matplotlib.
 """
 
@@ -11,8 +11,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
-from benchmarks.accuracy.method import Contender
-from benchmarks.accuracy.ours import OURS
+from benchmarks.accuracy.method import MethodGroup
+from benchmarks.accuracy.shipped import SHIPPED_METHODS
 from llmco2.errors import InputError, LLMCO2Error, UnknownNameError, explain
 
 BASELINES: Final = (
@@ -30,17 +30,17 @@ _PACKAGE: Final = "benchmarks.accuracy.baselines"
 _EXTRA: Final = ("sklearn", "matplotlib")
 
 
-def contenders() -> tuple[Contender, ...]:
-    """Return every contender: the project's own first.
+def method_groups() -> tuple[MethodGroup, ...]:
+    """Return every method: the project's own first.
 
     Raises:
         LLMCO2Error: scikit-learn or matplotlib is missing.
     """
     check_extra()
-    found = [OURS]
+    found = [SHIPPED_METHODS]
     for name in BASELINES:
         module = import_module(f"{_PACKAGE}.{name}")
-        found += module.CONTENDERS if hasattr(module, "CONTENDERS") else [module.CONTENDER]
+        found += module.METHOD_GROUPS if hasattr(module, "METHOD_GROUPS") else [module.METHOD_GROUP]
     return tuple(found)
 
 
@@ -57,12 +57,12 @@ def check_extra() -> None:
         )
 
 
-def method_names(among: Iterable[Contender]) -> tuple[str, ...]:
+def method_names(among: Iterable[MethodGroup]) -> tuple[str, ...]:
     """Return the names of all methods, each once, in order."""
-    return tuple(dict.fromkeys(name for contender in among for name in contender.names))
+    return tuple(dict.fromkeys(name for method_group in among for name in method_group.names))
 
 
-def chosen_methods(text: str | None, among: Sequence[Contender]) -> tuple[str, ...]:
+def chosen_methods(text: str | None, among: Sequence[MethodGroup]) -> tuple[str, ...]:
     """Return the methods that a comma-separated text names without regard to case; None names all.
 
     Raises:

@@ -5,7 +5,7 @@ Run: ``python -m benchmarks.accuracy.replay --runs FOLDER [--kernels kernels.par
 measure next: ``uniform`` at random; ``focused`` by workload density times the error of a row's region with a share
 of exploration (``llmco2.data.focused.FocusedSampler``); ``half focused`` the same with half of the draws uniform;
 ``paper`` around the worst rows (Algorithm 1 of LLMCO2, arXiv 2410.02950, ``NeighbourSearch``). After each round a
-model is fitted to what was bought and judged on a fixed test set.
+model is fitted to what was bought and evaluated on a fixed test set.
 
 The model is a random forest (Breiman 2001) on the log of measured over roofline: cheap enough for two hundred fits, and
 its out-of-bag errors are honest errors of rows that it was fitted to, which both guided strategies need.
@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Rows that could be measured, and those that judge; all arrays ``(n_rows, …)`` over both."""
+    """Rows that could be measured, and those that evaluate; all arrays ``(n_rows, …)`` over both."""
 
     name: str
     features: Array  # what the model reads

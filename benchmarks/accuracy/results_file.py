@@ -26,14 +26,14 @@ _DIGITS: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobKey:
-    """What was judged: equal keys have equal results."""
+    """What was evaluated: equal keys have equal results."""
 
     fold: str
     test_sha256: str  # over the sorted run ids of the test rows
     train_sha256: str
     methods: tuple[str, ...]
     seed: int
-    code: str  # fingerprint of the contender
+    code: str  # fingerprint of the method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

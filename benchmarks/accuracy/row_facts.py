@@ -1,6 +1,6 @@
 """What is known of a measured row beside its errors: where it comes from, how rare it is, and what binds it.
 
-Invariant: every judged row has exactly one value of each kind, so parts add up to the whole.
+Invariant: every evaluated row has exactly one value of each kind, so parts add up to the whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.ours import measured_log_energy
+from benchmarks.accuracy.shipped import measured_log_energy
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.workload import azure_workload
 from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS, PhaseBasis
@@ -30,28 +30,28 @@ class RowFacts:
     deployment: NDArray[np.intp]  # equal where rows differ in size alone
     decile: NDArray[
         np.intp
-    ]  # 1: the tenth of the judged rows that the workload prior finds rarest; 10: commonest
+    ]  # 1: the tenth of the evaluated rows that the workload prior finds rarest; 10: commonest
     regime: NDArray[np.str_]  # what decode waits for
     measured_j: NDArray[np.float64]  # energy, joules; the geometric mean where several are known
 
 
-def row_facts(data: EnergyDataModule, judged: Index) -> RowFacts:
-    """Return the facts of every row; deciles are cut among the judged rows."""
+def row_facts(data: EnergyDataModule, evaluated: Index) -> RowFacts:
+    """Return the facts of every row; deciles are cut among the evaluated rows."""
     frame = data.frame
     engine = frame["engine"].fillna(UNKNOWN).astype(str).to_numpy(dtype=str)
     return RowFacts(
         source=frame["source"].astype(str).to_numpy(dtype=str),
         engine=engine,
         deployment=data.tensors.deployment.numpy().astype(np.intp),
-        decile=workload_deciles(azure_workload().weights(frame), judged),
+        decile=workload_deciles(azure_workload().weights(frame), evaluated),
         regime=decode_regimes(data.tensors.bases[1]),
         measured_j=np.exp(measured_log_energy(data)),
     )
 
 
-def workload_deciles(density: NDArray[np.float64], judged: Index) -> NDArray[np.intp]:
+def workload_deciles(density: NDArray[np.float64], evaluated: Index) -> NDArray[np.intp]:
     """Return each row's decile, 1 to 10 from rare to common; equal densities share one."""
-    ends = np.quantile(density[judged], np.arange(1, N_DECILES) / N_DECILES)
+    ends = np.quantile(density[evaluated], np.arange(1, N_DECILES) / N_DECILES)
     decile: NDArray[np.intp] = np.searchsorted(ends, density, side="right") + 1
     return decile
 

@@ -1,4 +1,4 @@
-"""The committed list of folds: which rows each one fits and judges, by hash.
+"""The committed list of folds: which rows each one fits and evaluates, by hash.
 
 Invariant: a hash is over sorted run ids, so it changes when a row comes or goes and never with the order of rows.
 A figure is comparable with a published one where both hashes of its fold agree.

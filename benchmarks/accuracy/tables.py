@@ -17,7 +17,7 @@ import pandas as pd
 from benchmarks.accuracy.evidence import CASE_TITLES
 from benchmarks.accuracy.levels import LEVELS
 from benchmarks.accuracy.markdown import markdown_table
-from benchmarks.accuracy.ours import FORMULA, SHIPS
+from benchmarks.accuracy.shipped import FORMULA, SHIPPED
 from benchmarks.accuracy.splits_file import SAME
 
 MARKDOWN_FILE: Final = "accuracy.md"
@@ -33,7 +33,7 @@ class Report:
     splits: Mapping[str, str]  # fold → whether its rows are the committed ones
     splits_file: str  # name of the committed list; empty where there is none
     about: Mapping[str, str]  # what was evaluated: name → text, shown at the head
-    methods: Mapping[str, str]  # contender's names → one sentence with its source
+    methods: Mapping[str, str]  # method's names → one sentence with its source
     pictures: Mapping[str, str]  # title → file name
 
 
@@ -152,7 +152,7 @@ def _counted(own: pd.DataFrame) -> str:
 
 def _folds(table: pd.DataFrame, splits: Mapping[str, str]) -> str:
     """Return MAPE on every group of what ships, of the formula and of the best method; all others are in the CSV."""
-    shown = [name for name in (SHIPS, FORMULA) if name in set(table["method"])]
+    shown = [name for name in (SHIPPED, FORMULA) if name in set(table["method"])]
     rows = []
     for fold, own in table.groupby("fold", sort=False):
         errors = {
@@ -187,7 +187,7 @@ def _labels(table: pd.DataFrame) -> str:
 
 def _levels(table: pd.DataFrame) -> str:
     """Return what ships with each level known."""
-    own = table[table["method"] == SHIPS]
+    own = table[table["method"] == SHIPPED]
     if own.empty:
         return ""
     wide = own.pivot(index="case", columns="level", values="mape_percent")
@@ -207,7 +207,7 @@ def _intervals(table: pd.DataFrame) -> str:
     names = ("coverage_percent", "coverage_of_rows_percent", "worst_fold_percent", "half_width_percent")
     rows = [
         [row["case"], row["method"], *(figure(row[name]) for name in names)]
-        for _, row in table[table["method"].isin((SHIPS, FORMULA))].iterrows()
+        for _, row in table[table["method"].isin((SHIPPED, FORMULA))].iterrows()
     ]
     return (
         "## 90 % intervals\n\nEach group's interval is calibrated on the other groups of its kind. Percent.\n\n"
@@ -221,7 +221,7 @@ def _intervals(table: pd.DataFrame) -> str:
 
 def _parts(title: str, table: pd.DataFrame, parts: tuple[str, ...]) -> str:
     """Return MAPE (bias) of what ships and of the formula, all runs of a case's part together."""
-    shown = table[table["method"].isin((SHIPS, FORMULA))]
+    shown = table[table["method"].isin((SHIPPED, FORMULA))]
     if shown.empty:
         return ""
     methods = shown["method"].unique().tolist()
@@ -244,4 +244,4 @@ def _methods(about: Mapping[str, str]) -> str:
 
 
 def _emphasis(method: str) -> str:
-    return f"**{method}**" if method == SHIPS else method
+    return f"**{method}**" if method == SHIPPED else method

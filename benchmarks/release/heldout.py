@@ -69,11 +69,11 @@ def folds(data: EnergyDataModule) -> Iterator[Fold]:
     deployments = [data.tensors.deployments[i] for i in place.tolist()]
     board = np.array([d.gpu_id for d in deployments])
     family = np.array([d.architecture.family for d in deployments])
-    judged = energy_known(data.tensors) & (frame["weight"].to_numpy() >= TRUSTED_WEIGHT)
+    evaluated = energy_known(data.tensors) & (frame["weight"].to_numpy() >= TRUSTED_WEIGHT)
 
     def fold(name: str, case: Newness, out: NDArray[np.bool_], test: NDArray[np.bool_]) -> Fold | None:
         train = rows[~out[rows]]
-        chosen = np.flatnonzero(test & judged)
+        chosen = np.flatnonzero(test & evaluated)
         return (
             Fold(name=name, case=case, train=train, test=chosen) if len(chosen) >= FEWEST_TEST_ROWS else None
         )
@@ -87,14 +87,14 @@ def folds(data: EnergyDataModule) -> Iterator[Fold]:
             out = np.zeros(len(frame), dtype=bool)
             out[grouped_split(frame, by, test_share=0.2, seed=seed).test] = True
             # A request is new among measured ones only where its deployment still is.
-            kept = np.isin(place, place[judged & ~out]) if case is Newness.MEASURED else True
+            kept = np.isin(place, place[evaluated & ~out]) if case is Newness.MEASURED else True
             found.append(fold(f"{label} {seed}", case, out, out & kept))
-    for name in sorted(set(family[judged])):
+    for name in sorted(set(family[evaluated])):
         found.append(fold(f"family {name}", Newness.NEW_MODEL, family == name, family == name))
-    for name in sorted(set(board[judged])):
+    for name in sorted(set(board[evaluated])):
         found.append(fold(f"board {name}", Newness.NEW_GPU, board == name, board == name))
-    pairs = sorted({*zip(board[judged], family[judged], strict=True)})
-    sized = sorted(pairs, key=lambda p: -int(((board == p[0]) & (family == p[1]) & judged).sum()))
+    pairs = sorted({*zip(board[evaluated], family[evaluated], strict=True)})
+    sized = sorted(pairs, key=lambda p: -int(((board == p[0]) & (family == p[1]) & evaluated).sum()))
     for one, other in sized[:N_PAIR_FOLDS]:
         out = (board == one) | (family == other)
         found.append(

@@ -53,7 +53,7 @@ ASSUMED_PHASE_FACTOR: Final = 1.3  # no public source has both phases of a datac
 
 
 def release(runs: str, output: Path, *, seed: int = 0, threads: int = 1, jobs: int = 1) -> dict[str, Any]:
-    """Fit, judge and write the checkpoint; return the metrics that went into it."""
+    """Fit, evaluate and write the checkpoint; return the metrics that went into it."""
     torch.set_num_threads(threads)
     started = time.monotonic()
     data = EnergyDataModule(runs=runs, split=SplitOptions(kind="none"), seed=seed)
@@ -62,14 +62,15 @@ def release(runs: str, output: Path, *, seed: int = 0, threads: int = 1, jobs: i
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(runs, seed)
     ) as pool:
-        errors = pool.map(_judge_here, [fold.name for fold in found])
-        judged = [(fold, *both) for fold, both in zip(track(found, "held-out fits"), errors, strict=True)]
+        errors = pool.map(_held_out_errors_here, [fold.name for fold in found])
+        evaluated = [(fold, *both) for fold, both in zip(track(found, "held-out fits"), errors, strict=True)]
     rows = training_rows(data)
     network = fit_rows(data, rows, "all rows", graph=True, seed=seed)
-    intervals = calibrated_intervals(judged) | _unknown_factors(network, data, rows)
+    intervals = calibrated_intervals(evaluated) | _unknown_factors(network, data, rows)
     metrics = {
         "held_out": {
-            fold.name: _figures(errors) | {"formula": _figures(formula)} for fold, errors, formula in judged
+            fold.name: _figures(errors) | {"formula": _figures(formula)}
+            for fold, errors, formula in evaluated
         },
         "fitted_rows": _figures(energy_log_errors(network, data, rows[energy_known(data.tensors)[rows]])),
         "wall_seconds": round(time.monotonic() - started),
@@ -93,13 +94,13 @@ def release(runs: str, output: Path, *, seed: int = 0, threads: int = 1, jobs: i
 
 
 def calibrated_intervals(
-    judged: list[tuple[Fold, NDArray[np.float64], NDArray[np.float64]]],
+    evaluated: list[tuple[Fold, NDArray[np.float64], NDArray[np.float64]]],
 ) -> dict[str, Any]:
     """Return the ends of ``log(measured / predicted)`` per case; every fold weighs the same, whatever its size."""
     tail = (1.0 - COVERAGE) / 2.0
     cases: dict[str, Any] = {}
     for case in Newness:
-        mine = [-errors for fold, errors, _ in judged if fold.case is case]
+        mine = [-errors for fold, errors, _ in evaluated if fold.case is case]
         values = np.concatenate(mine)
         weight = np.concatenate([np.full(len(errors), 1.0 / np.sqrt(len(errors))) for errors in mine])
         low, high = weighted_quantiles(values, weight, (tail, 1.0 - tail))
@@ -109,10 +110,10 @@ def calibrated_intervals(
             "folds": len(mine),
             "rows": len(values),
         }
-    return {"coverage": COVERAGE, "cases": never_surer(cases), "phase_factor": ASSUMED_PHASE_FACTOR}
+    return {"coverage": COVERAGE, "cases": ordered_by_case(cases), "phase_factor": ASSUMED_PHASE_FACTOR}
 
 
-def never_surer(cases: dict[str, Any]) -> dict[str, Any]:
+def ordered_by_case(cases: dict[str, Any]) -> dict[str, Any]:
     """Return the cases with ends moved out so that what lacks more is nowhere surer than what lacks less.
 
     The groups of each case are few and not the same, so that chance can make a newer case look better.
@@ -138,21 +139,23 @@ _seed = 0
 
 
 def _load(runs: str, seed: int) -> None:
-    """Make this worker process ready to judge."""
+    """Make this worker process ready to evaluate."""
     global _data, _seed
     torch.set_num_threads(1)
     _seed, _data = seed, EnergyDataModule(runs=runs, split=SplitOptions(kind="none"), seed=seed)
     _data.setup()
 
 
-def _judge_here(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what :func:`_judge` says of the fold of this name, in a worker process."""
+def _held_out_errors_here(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what :func:`_held_out_errors` says of the fold of this name, in a worker process."""
     if _data is None:
-        raise RuntimeError("a worker judges after _load")
-    return _judge(_data, next(fold for fold in folds(_data) if fold.name == name), _seed)
+        raise RuntimeError("a worker evaluates after _load")
+    return _held_out_errors(_data, next(fold for fold in folds(_data) if fold.name == name), _seed)
 
 
-def _judge(data: EnergyDataModule, fold: Fold, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _held_out_errors(
+    data: EnergyDataModule, fold: Fold, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the log errors of what ships and of the formula alone, on the fold's test rows."""
     network = fit_rows(data, fold.train, fold.name, graph=fold.needs_graph, seed=seed)
     errors = energy_log_errors(network, data, fold.test)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,8 +124,8 @@ def test_every_line_of_the_commands_own_wording_fits_eighty_columns(
     for argv in ((), ("predict",), ("calibrate",)):
         out = llmco2(*argv, "--help").out
         assert max(map(len, out.splitlines())) <= 80, argv
-    listed = llmco2("--help").out.partition("COMMAND\n")[2].partition("\n\n")[0].splitlines()
-    assert [line.split()[0] for line in listed] == list(main_module.COMMANDS)  # each on one line
+    listed = llmco2("--help").out.partition("COMMAND\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^    (\w+)", listed, flags=re.MULTILINE) == list(main_module.COMMANDS)
 
 
 def test_version(llmco2: Run) -> None:

@@ -5,7 +5,7 @@
 * Single phase: the nine-constant formula on the summed work of prefill and decode, one roofline for both. Runs that
   know one phase alone are predicted from that phase.
 * No message passing: the shipped network's graph part without rounds of message passing, so that a kernel knows of
-  others through their mean only. It is fitted as held-out folds fit the whole network, and judged with the gate open,
+  others through their mean only. It is fitted as held-out folds fit the whole network, evaluated with the gate open,
   because with the gate closed both are the formula where a board or family is new.
 
 Kernel pretraining is left out: it needs a file of measured kernels beside the runs, and minutes a fold.
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from benchmarks.accuracy.baselines import nine_constants
 from benchmarks.accuracy.baselines.lightning_fit import fit_module, own_data
 from benchmarks.accuracy.baselines.paper import paper_table
-from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
-from benchmarks.accuracy.ours import OpenGateNetwork, network_errors
+from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
 from benchmarks.accuracy.paper_module import PaperModule
 from benchmarks.accuracy.paper_network import SIZE_FEATURES, PaperNetwork
+from benchmarks.accuracy.shipped import OpenGateNetwork, network_errors
 from benchmarks.release.heldout import FORMULA_STEPS, GRAPH_STEPS, Fold
 from llmco2.data.module import EnergyDataModule
 from llmco2.networks.coefficients import CoefficientNetwork
@@ -47,7 +47,7 @@ def hide_roofline(network: PaperNetwork) -> None:
         phase.register_forward_pre_hook(_without_attainable)
 
 
-def judge_no_roofline(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
+def no_roofline_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
     """Return the errors of the paper's networks without attainable rates."""
 
     def change(module: PaperModule) -> None:
@@ -57,7 +57,7 @@ def judge_no_roofline(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[
     return {NO_ROOFLINE: label_errors(table, data, fold.test)}
 
 
-def judge_single_phase(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001
+def single_phase_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001
     """Return the errors of the nine-constant formula on merged phases; there is no chance in it."""
     constants = nine_constants.fit_constants(data, fold.train, merged=True)
     table = nine_constants.predicted(constants, data, fold.test, merged=True)
@@ -88,7 +88,7 @@ def pooled_network(
     return module.model.network, own
 
 
-def judge_no_messages(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
+def no_messages_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
     """Return the errors of the shipped recipe without message passing, its gate open."""
     network, own = pooled_network(data, fold, seed)
     return {NO_MESSAGES: network_errors(OpenGateNetwork.of(network), own, fold.test)}
@@ -101,22 +101,22 @@ def _without_attainable(module: nn.Module, inputs: tuple[Tensor, Any, Tensor]) -
     return hidden, graphs, features
 
 
-CONTENDERS = (
-    Contender(
+METHOD_GROUPS = (
+    MethodGroup(
         names=(NO_ROOFLINE,),
-        judge=judge_no_roofline,
+        fold_errors=no_roofline_errors,
         seeded=True,
         about="The paper's two networks without the attainable roofline rate of each kernel.",
     ),
-    Contender(
+    MethodGroup(
         names=(SINGLE_PHASE,),
-        judge=judge_single_phase,
+        fold_errors=single_phase_errors,
         seeded=False,
         about="The nine-constant formula with prefill and decode added up before the roofline.",
     ),
-    Contender(
+    MethodGroup(
         names=(NO_MESSAGES,),
-        judge=judge_no_messages,
+        fold_errors=no_messages_errors,
         seeded=True,
         about="The shipped recipe with its graph network pooling kernels only, without message passing.",
     ),

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.accuracy.baselines.label_table import Table, phase_work, row_deployments
 from benchmarks.accuracy.baselines.request_columns import name_columns, trained_names
 from benchmarks.accuracy.baselines.windows import Windows, all_windows, energy_samples, energy_table
-from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
+from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
 from benchmarks.release.heldout import Fold
 from llmco2.catalog.params import active_parameter_count, parameter_count
 from llmco2.data.module import EnergyDataModule, Index
@@ -77,14 +77,14 @@ def forest_table(
     return energy_table(forest.predict(forest_columns(data, all_windows(rows), names)))
 
 
-def judge(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
+def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
     """Return the errors on the fold's test rows."""
     return {NAME: label_errors(forest_table(data, fold.train, fold.test, seed), data, fold.test)}
 
 
-CONTENDER = Contender(
+METHOD_GROUP = MethodGroup(
     names=(NAME,),
-    judge=judge,
+    fold_errors=fold_errors,
     seeded=True,
     about="A random forest over request, model and GPU columns (DeepEn, arXiv 2310.18329), without a graph.",
 )

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.accuracy.baselines.label_table import Column, Cost, Table, label_table, phase_work
-from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
+from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
 from benchmarks.release.heldout import Fold
 from llmco2.catalog.params import active_parameter_count, parameter_count
 from llmco2.data.module import EnergyDataModule, Index
@@ -74,14 +74,14 @@ def predicted(data: EnergyDataModule, rows: Index) -> Table:
     return label_table(work, prefill, Cost(energy_j=token_j * steps, time_s=token_s * steps))
 
 
-def judge(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - nothing is fitted
+def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - nothing is fitted
     """Return the errors on the fold's test rows."""
     return {NAME: label_errors(predicted(data, fold.test), data, fold.test)}
 
 
-CONTENDER = Contender(
+METHOD_GROUP = MethodGroup(
     names=(NAME,),
-    judge=judge,
+    fold_errors=fold_errors,
     seeded=False,
     about="Energy per output token from active parameters and batch size (EcoLogits 0.11.3), nothing fitted.",
 )

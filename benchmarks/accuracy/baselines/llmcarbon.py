@@ -29,7 +29,7 @@ from benchmarks.accuracy.baselines.label_table import (
     phase_work,
     row_deployments,
 )
-from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
+from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
 from benchmarks.release.heldout import Fold
 from llmco2.catalog.params import active_parameter_count
 from llmco2.data.module import EnergyDataModule, Index
@@ -76,14 +76,14 @@ def predicted(data: EnergyDataModule, rows: Index) -> Table:
     return label_table(work, prefill, decode)
 
 
-def judge(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - nothing is fitted
+def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - nothing is fitted
     """Return the errors on the fold's test rows."""
     return {NAME: label_errors(predicted(data, fold.test), data, fold.test)}
 
 
-CONTENDER = Contender(
+METHOD_GROUP = MethodGroup(
     names=(NAME,),
-    judge=judge,
+    fold_errors=fold_errors,
     seeded=False,
     about="Parameters × tokens over achieved FLOP/s × TDP (LLMCarbon, arXiv 2309.14393), nothing fitted.",
 )

@@ -1,4 +1,4 @@
-"""A graph-free network with the inputs of ours: what the kernel graph is worth is what this one lacks.
+"""A graph-free network with the inputs of own: what the kernel graph is worth is what this one lacks.
 
 Inputs, per phase: the mean of the node descriptors over the phase's kernels, and the logs of the seconds that compute,
 weights, activations, cache and network need at peak rates, of launches and of passes; beside them the deployment's
@@ -32,7 +32,7 @@ from benchmarks.accuracy.baselines.windows import (
     energy_table,
     held_back,
 )
-from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
+from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.tensors import IS_ENERGY
@@ -122,7 +122,7 @@ def network_table(
     return energy_table(asked_base + answers)
 
 
-def judge(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
+def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
     """Return the errors of both variants on the fold's test rows."""
     return {
         name: label_errors(
@@ -132,9 +132,9 @@ def judge(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelEr
     }
 
 
-CONTENDER = Contender(
+METHOD_GROUP = MethodGroup(
     names=(RAW, RESIDUAL),
-    judge=judge,
+    fold_errors=fold_errors,
     seeded=True,
     about="Pooled descriptors and roofline seconds without a graph: log energy, and a bounded correction of a formula.",
 )

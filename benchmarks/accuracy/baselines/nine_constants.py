@@ -38,7 +38,7 @@ from benchmarks.accuracy.baselines.label_table import (
     row_deployments,
     row_weight,
 )
-from benchmarks.accuracy.method import SMALLEST_PREDICTION, Contender, LabelErrors, label_errors
+from benchmarks.accuracy.method import SMALLEST_PREDICTION, LabelErrors, MethodGroup, label_errors
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.tensors import LABELS
@@ -149,7 +149,7 @@ def predicted(constants: Constants, data: EnergyDataModule, rows: Index, *, merg
     return formula_table(constants, row_work(data, rows, merged=merged))
 
 
-def judge(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - no chance in it
+def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - no chance in it
     """Return the errors on the fold's test rows."""
     constants = fit_constants(data, fold.train)
     return {NAME: label_errors(predicted(constants, data, fold.test), data, fold.test)}
@@ -159,9 +159,9 @@ def _constants(logs: NDArray[np.float64]) -> Constants:
     return Constants(**{f.name: float(v) for f, v in zip(fields(Constants), np.exp(logs), strict=True)})
 
 
-CONTENDER = Contender(
+METHOD_GROUP = MethodGroup(
     names=(NAME,),
-    judge=judge,
+    fold_errors=fold_errors,
     seeded=False,
     about="A roofline with nine constants for all GPUs, models and engines, fitted to training rows.",
 )

@@ -9,7 +9,7 @@ one graph with their work added up, and no feature knows a roofline. The static 
 size, FLOPs, parameters, bytes) and what stands in for its platforms.
 
 Simplifications: the source keeps a head for every platform it has measured, which can say nothing of a GPU left out;
-here platforms are columns (peak FLOP/s, bandwidth, memory, TDP, GPUs, engine and precision by name), as any rival on
+here platforms are columns (peak FLOP/s, bandwidth, memory, TDP, GPUs, engine and precision by name), as any baseline on
 unseen GPUs needs them. Widths are 48 in place of 512; magnitudes enter as logs; fitted to log energy, stopped early on
 deployments held back from the training rows.
 """
@@ -36,7 +36,7 @@ from benchmarks.accuracy.baselines.windows import (
     held_back,
     window_totals,
 )
-from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
+from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
 from benchmarks.release.heldout import Fold
 from llmco2.catalog.params import parameter_count
 from llmco2.data.module import EnergyDataModule, Index
@@ -140,14 +140,14 @@ def graph_table(data: EnergyDataModule, train: Index, rows: Index, seed: int, pl
     return energy_table(predict(network, inputs).double().numpy())
 
 
-def judge(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
+def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
     """Return the errors on the fold's test rows."""
     return {NAME: label_errors(graph_table(data, fold.train, fold.test, seed), data, fold.test)}
 
 
-CONTENDER = Contender(
+METHOD_GROUP = MethodGroup(
     names=(NAME,),
-    judge=judge,
+    fold_errors=fold_errors,
     seeded=True,
     about="GraphSAGE over one graph of all kernels with static features (NNLQP, ICPP 2022), no roofline, no phases.",
 )

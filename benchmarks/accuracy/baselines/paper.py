@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.accuracy.baselines.label_table import Table, energy_rows
 from benchmarks.accuracy.baselines.lightning_fit import fit_module, own_data
-from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
+from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
 from benchmarks.accuracy.paper_module import PaperModule
 from benchmarks.release.heldout import Fold
 from llmco2.data.focused import NeighbourPlan
@@ -67,14 +67,14 @@ def paper_table(
     return table
 
 
-def judge(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
+def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:
     """Return the errors on the fold's test rows."""
     return {NAME: label_errors(paper_table(data, fold.train, fold.test, fold.name, seed), data, fold.test)}
 
 
-CONTENDER = Contender(
+METHOD_GROUP = MethodGroup(
     names=(NAME,),
-    judge=judge,
+    fold_errors=fold_errors,
     seeded=True,
     about="Two GraphSAGE networks, one a phase, with acquired training rows (LLMCO2, arXiv 2410.02950).",
 )

@@ -28,7 +28,7 @@ from benchmarks.accuracy.baselines.label_table import (
     phase_work,
     row_weight,
 )
-from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
+from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.tensors import IS_ENERGY
@@ -74,7 +74,7 @@ def fitted_efficiency(data: EnergyDataModule, rows: Index) -> float:
     return float(np.exp(weighted_median(np.nanmean(ratio[:, energies], axis=1), row_weight(data, known))))
 
 
-def judge(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - no chance in it
+def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - no chance in it
     """Return the errors of both variants on the fold's test rows."""
     at_peak = predicted(data, fold.test)
     return {
@@ -83,9 +83,9 @@ def judge(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelEr
     }
 
 
-CONTENDER = Contender(
+METHOD_GROUP = MethodGroup(
     names=(UNFITTED, FITTED),
-    judge=judge,
+    fold_errors=fold_errors,
     seeded=False,
     about="GPUs × TDP × roofline time (Lacoste et al. 2019 with a roofline), bare and with one fitted efficiency.",
 )

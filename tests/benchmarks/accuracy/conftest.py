@@ -1,12 +1,12 @@
-"""The shipped simulated runs with their folds, and a contender that costs nothing."""
+"""The shipped simulated runs with their folds, and a method that costs nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from benchmarks.accuracy.method import Contender, LabelErrors
-from benchmarks.accuracy.ours import FORMULA, SHIPS
+from benchmarks.accuracy.method import LabelErrors, MethodGroup
+from benchmarks.accuracy.shipped import FORMULA, SHIPPED
 from benchmarks.release.heldout import Fold, folds
 from llmco2.data.module import EnergyDataModule
 from llmco2.data.options import SplitOptions
@@ -27,18 +27,18 @@ def all_folds(data: EnergyDataModule) -> list[Fold]:
 
 @pytest.fixture
 def calls() -> list[tuple[str, int]]:
-    """Folds and seeds that the cheap contender was asked for."""
+    """Folds and seeds that the cheap method was asked for."""
     return []
 
 
 @pytest.fixture
-def cheap(calls: list[tuple[str, int]]) -> Contender:
-    """Return a contender whose errors follow from row and seed; the formula is off twice as far as what ships."""
+def cheap(calls: list[tuple[str, int]]) -> MethodGroup:
+    """Return a method whose errors follow from row and seed; the formula is off twice as far as what ships."""
 
-    def judge(data: EnergyDataModule, fold: Fold, seed: int) -> dict[str, LabelErrors]:
+    def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> dict[str, LabelErrors]:
         calls.append((fold.name, seed))
         errors = np.full((len(fold.test), N_LABELS), np.nan)
         errors[:, LABELS.index("energy_j")] = 0.01 * (fold.test % 7) + 0.001 * seed
-        return {SHIPS: errors, FORMULA: 2.0 * errors}
+        return {SHIPPED: errors, FORMULA: 2.0 * errors}
 
-    return Contender(names=(SHIPS, FORMULA), judge=judge, seeded=True, about="No fit at all.")
+    return MethodGroup(names=(SHIPPED, FORMULA), fold_errors=fold_errors, seeded=True, about="No fit at all.")

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.accuracy.breakdowns import case_table, fold_table, label_table, part_table
 from benchmarks.accuracy.coverage import fold_coverage, interval_table
 from benchmarks.accuracy.evidence import FoldEvidence
-from benchmarks.accuracy.ours import FORMULA, SHIPS
 from benchmarks.accuracy.row_facts import REGIMES, row_facts, workload_deciles
+from benchmarks.accuracy.shipped import FORMULA, SHIPPED
 from benchmarks.accuracy.splits_file import case_of
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule
@@ -31,7 +31,7 @@ def evidence(
     for method, table in ratios.items():
         full = np.full((len(table), len(rows), N_LABELS), np.nan)
         full[:, :, LABELS.index("energy_j")] = np.log(table)
-        errors[{"ships": SHIPS, "formula": FORMULA}.get(method, method)] = full
+        errors[{"ships": SHIPPED, "formula": FORMULA}.get(method, method)] = full
     return FoldEvidence(fold=fold, case=case_of(fold), rows=positions, errors=errors)
 
 
@@ -47,7 +47,7 @@ def two_boards() -> list[FoldEvidence]:
 
 def test_a_case_is_the_mean_of_its_folds_not_of_its_rows(two_boards: list[FoldEvidence]) -> None:
     table = case_table(two_boards).set_index("method")
-    ships = table.loc[SHIPS]
+    ships = table.loc[SHIPPED]
     assert (ships["case"], ships["folds"], ships["rows"], ships["seeds"]) == ("new gpu", 2, 4, 2)
     assert ships["mape_percent"] == pytest.approx((20 + 40) / 2)
     assert ships["pooled_mape_percent"] == pytest.approx((3 * 20 + 40) / 4)
@@ -58,9 +58,9 @@ def test_a_case_is_the_mean_of_its_folds_not_of_its_rows(two_boards: list[FoldEv
 
 def test_a_folds_figures_are_means_over_seeds(two_boards: list[FoldEvidence]) -> None:
     table = fold_table(two_boards).set_index(["fold", "method"])
-    assert table.loc[("board A", SHIPS), "mape_percent"] == pytest.approx(20.0)
-    assert table.loc[("board A", SHIPS), "eba10_percent"] == pytest.approx(50.0)
-    assert table.loc[("board A", SHIPS), "to_formula_points"] == pytest.approx(-10.0)
+    assert table.loc[("board A", SHIPPED), "mape_percent"] == pytest.approx(20.0)
+    assert table.loc[("board A", SHIPPED), "eba10_percent"] == pytest.approx(50.0)
+    assert table.loc[("board A", SHIPPED), "to_formula_points"] == pytest.approx(-10.0)
     assert table.loc[("board B", FORMULA), "bias_percent"] == pytest.approx(-40.0)
 
 
@@ -95,8 +95,8 @@ def test_parts_add_up_to_the_whole(data: EnergyDataModule, all_folds: list[Fold]
         )
         for fold in all_folds
     ]
-    judged = np.unique(np.concatenate([fold.test for fold in all_folds]))
-    facts = row_facts(data, judged)
+    evaluated = np.unique(np.concatenate([fold.test for fold in all_folds]))
+    facts = row_facts(data, evaluated)
     whole = case_table(found).set_index("case")
     for parts in (
         {"source": facts.source, "engine": facts.engine},
@@ -112,7 +112,7 @@ def test_parts_add_up_to_the_whole(data: EnergyDataModule, all_folds: list[Fold]
     assert set(facts.regime) <= set(REGIMES)
 
 
-def test_deciles_are_tenths_of_the_judged_rows_from_rare_to_common() -> None:
+def test_deciles_are_tenths_of_the_evaluated_rows_from_rare_to_common() -> None:
     density = np.arange(100.0)[::-1]
     deciles = workload_deciles(density, np.arange(100))
     assert np.bincount(deciles)[1:].tolist() == [10] * 10
@@ -137,4 +137,4 @@ def test_a_folds_interval_comes_from_the_others() -> None:
 def test_a_lone_fold_has_no_interval(two_boards: list[FoldEvidence]) -> None:
     assert interval_table(two_boards[:1]).empty
     table = interval_table(two_boards)
-    assert table.loc[table["method"] == SHIPS, "folds"].tolist() == [2]
+    assert table.loc[table["method"] == SHIPPED, "folds"].tolist() == [2]

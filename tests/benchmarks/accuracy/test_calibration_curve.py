@@ -1,4 +1,4 @@
-"""The calibration curve judges rows that never calibrated, the same for every number of runs."""
+"""The calibration curve evaluates rows that never calibrated, the same for every number of runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.accuracy.calibration_curve import (
-    FEWEST_JUDGED,
+    FEWEST_EVALUATED,
     FLOOR,
     OTHER_MODELS,
     RANDOM_ROWS,
@@ -55,24 +55,24 @@ def board(data: EnergyDataModule) -> BoardRuns:
 
 
 @given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=80), st.integers(0, 5))
-def test_no_judged_row_calibrates(names: list[str], seed: int) -> None:
+def test_no_evaluated_row_calibrates(names: list[str], seed: int) -> None:
     models = np.array(names, dtype=object)
     for drawing in (RANDOM_ROWS, OTHER_MODELS):
         draw = draw_runs(models, drawing, seed)
         if draw is None:
             continue
-        assert not set(draw.calibrating) & set(draw.judged)
+        assert not set(draw.calibrating) & set(draw.evaluated)
         assert len(set(draw.calibrating)) == len(draw.calibrating) >= 1
-        assert len(draw.judged) >= FEWEST_JUDGED
+        assert len(draw.evaluated) >= FEWEST_EVALUATED
         if drawing == OTHER_MODELS:
-            assert not set(models[draw.calibrating]) & set(models[draw.judged])
-            assert len(draw.calibrating) + len(draw.judged) == len(models)
+            assert not set(models[draw.calibrating]) & set(models[draw.evaluated])
+            assert len(draw.calibrating) + len(draw.evaluated) == len(models)
 
 
-def test_judged_rows_are_the_same_for_every_number_of_runs(board: BoardRuns) -> None:
+def test_evaluated_rows_are_the_same_for_every_number_of_runs(board: BoardRuns) -> None:
     table = board_curve(board, counts=(0, 3, 5), n_draws=2)
     per_draw = table.groupby(["drawing", "draw"])
-    assert (per_draw["judged_rows"].nunique() == 1).all()
+    assert (per_draw["evaluated_rows"].nunique() == 1).all()
     # What needs no runs cannot depend on their number.
     without = table[table["method"] == "none"]
     assert (without.groupby(["drawing", "draw"])["mape_percent"].nunique() == 1).all()
@@ -108,7 +108,7 @@ def test_means_compare_the_same_draws_throughout() -> None:
         for n in (0, 3)
         if (d, n) != (2, 3)
     ]
-    columns = ["gpu", "engine", "drawing", "draw", "n_runs", "method", "mape_percent", "judged_rows"]
+    columns = ["gpu", "engine", "drawing", "draw", "n_runs", "method", "mape_percent", "evaluated_rows"]
     errors = pd.DataFrame(rows, columns=columns)
     found = over_groups(errors)
     assert found["random rows", "none", 0].mean == found["random rows", "none", 3].mean == 10.0

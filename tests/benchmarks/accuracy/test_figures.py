@@ -78,8 +78,8 @@ def test_the_interval_of_a_mean_has_the_width_that_theory_gives() -> None:
 def test_a_paired_difference_is_surer_than_either_mean() -> None:
     rng = np.random.default_rng(3)
     hard = rng.uniform(0.0, 1.0, (1, 60))
-    own, rival = np.log1p(hard), np.log1p(hard + 0.05)  # always five points worse on the same rows
-    difference = rows_interval(own, rival)
+    own, baseline = np.log1p(hard), np.log1p(hard + 0.05)  # always five points worse on the same rows
+    difference = rows_interval(own, baseline)
     assert (difference.low, difference.high) == pytest.approx((-5.0, -5.0), abs=1e-6)
     alone = rows_interval(own)
     assert alone.high - alone.low > 10.0

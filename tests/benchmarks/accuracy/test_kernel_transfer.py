@@ -1,4 +1,4 @@
-"""Kernel transfer: nothing of the judged GPU is seen, and intervals weigh GPUs alike."""
+"""Kernel transfer: nothing of the evaluated GPU is seen, and intervals weigh GPUs alike."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.accuracy.evidence import FoldEvidence
 from benchmarks.accuracy.levels import AS_IS, OF_DEPLOYMENT, OF_ENGINE, OF_GROUP, level_table, without_level
-from benchmarks.accuracy.ours import SHIPS
 from benchmarks.accuracy.row_facts import RowFacts
+from benchmarks.accuracy.shipped import SHIPPED
 from benchmarks.release.heldout import Fold
 from llmco2.data.tensors import LABELS, N_LABELS
 from llmco2.predictor.intervals import Newness
@@ -29,7 +29,7 @@ def test_each_level_mends_what_its_groups_share() -> None:
     )
     fold = Fold(name="board A", case=Newness.NEW_GPU, train=np.zeros(0, dtype=np.intp), test=positions)
     table = level_table(
-        [FoldEvidence(fold=fold, case="new gpu", rows=positions, errors={SHIPS: errors})], facts
+        [FoldEvidence(fold=fold, case="new gpu", rows=positions, errors={SHIPPED: errors})], facts
     )
     mape = table.set_index("level")["mape_percent"]
     assert mape[AS_IS] == pytest.approx((100 + 100 + 50 + 75) / 4)

@@ -1,25 +1,25 @@
-"""Contenders are found by name, none twice, and a missing extra is one line with its remedy."""
+"""Methods are found by name, none twice, and a missing extra is one line with its remedy."""
 
 from __future__ import annotations
 
 import pytest
 
 from benchmarks.accuracy import registry
-from benchmarks.accuracy.baselines.nine_constants import CONTENDER as NINE_CONSTANTS
-from benchmarks.accuracy.fingerprint import contender_fingerprint, reachable_modules
-from benchmarks.accuracy.ours import OURS
+from benchmarks.accuracy.baselines.nine_constants import METHOD_GROUP as NINE_CONSTANTS
+from benchmarks.accuracy.fingerprint import method_group_fingerprint, reachable_modules
+from benchmarks.accuracy.shipped import SHIPPED_METHODS
 from llmco2.errors import InputError, LLMCO2Error, UnknownNameError
 
 
-def test_no_method_is_judged_twice() -> None:
-    every = registry.contenders()
-    names = [name for contender in every for name in contender.names]
+def test_no_method_is_evaluated_twice() -> None:
+    every = registry.method_groups()
+    names = [name for method_group in every for name in method_group.names]
     assert len(names) == len(set(names))
     assert set(names) == set(registry.method_names(every))
 
 
 def test_methods_are_chosen_without_regard_to_case() -> None:
-    both = (OURS, NINE_CONSTANTS)
+    both = (SHIPPED_METHODS, NINE_CONSTANTS)
     assert registry.chosen_methods(" RAW trees, formula", both) == ("formula", "raw trees")
     assert registry.chosen_methods(None, both) == registry.method_names(both)
     with pytest.raises(UnknownNameError, match="did you mean formula"):
@@ -34,12 +34,12 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         LLMCO2Error, match=r"got no module sklearn; pip install 'llmco2\[plots]' scikit-learn"
     ):
-        registry.contenders()
+        registry.method_groups()
 
 
 def test_results_depend_on_code_that_fits_and_not_on_code_that_shows() -> None:
-    reached = reachable_modules(OURS.judge.__module__)
+    reached = reachable_modules(SHIPPED_METHODS.fold_errors.__module__)
     assert {"llmco2.training.loss", "llmco2.physics.readout", "llmco2.data.splits"} <= reached
     assert not {name for name in reached if name.startswith(("llmco2.cli", "benchmarks.accuracy.tables"))}
-    assert contender_fingerprint(OURS) != contender_fingerprint(NINE_CONSTANTS)
-    assert contender_fingerprint(OURS) == contender_fingerprint(OURS)
+    assert method_group_fingerprint(SHIPPED_METHODS) != method_group_fingerprint(NINE_CONSTANTS)
+    assert method_group_fingerprint(SHIPPED_METHODS) == method_group_fingerprint(SHIPPED_METHODS)

@@ -110,8 +110,8 @@ def test_kernels_make_a_pool_of_whole_shapes() -> None:
     kernels = pool_of_kernels(canonical_frame(pd.DataFrame(rows), KernelMeasurement))
     assert len(kernels.pool) + len(kernels.test) == 48
     # A shape is on one side with all the boards it was measured on: rows 2i and 2i + 1 are one shape.
-    judged = np.isin(np.arange(48), kernels.test).reshape(-1, 2)
-    assert (judged[:, 0] == judged[:, 1]).all()
+    evaluated = np.isin(np.arange(48), kernels.test).reshape(-1, 2)
+    assert (evaluated[:, 0] == evaluated[:, 1]).all()
     # 64 rows are a decode step of 64 requests, 4096 are one prompt of that length.
     assert np.isfinite(kernels.target).all()
     assert len(set(kernels.regions)) == 6

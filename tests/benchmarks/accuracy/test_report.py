@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks.accuracy import evaluate as evaluation
 from benchmarks.accuracy.evaluate import EvaluationOptions, evaluate
 from benchmarks.accuracy.markdown import markdown_table
-from benchmarks.accuracy.method import Contender
+from benchmarks.accuracy.method import MethodGroup
 from benchmarks.accuracy.plots import DOTS_PER_INCH, PICTURE_INCHES
 from benchmarks.accuracy.tables import difference, figure, with_interval
 
@@ -37,7 +37,7 @@ def png_size(path: Path) -> tuple[int, int]:
 
 
 def test_an_evaluation_writes_tables_and_pictures_that_agree(
-    cheap: Contender, calls: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cheap: MethodGroup, calls: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "deep" / "results"
     options = EvaluationOptions(
@@ -67,7 +67,7 @@ def test_an_evaluation_writes_tables_and_pictures_that_agree(
 
 
 def test_folds_with_other_rows_are_marked_wherever_they_appear(
-    cheap: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cheap: MethodGroup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "draw_pictures", lambda *_: {})
     options = EvaluationOptions(

@@ -34,8 +34,8 @@ def test_hashes_do_not_depend_on_row_order(
     other.setup()
     assert list(other.frame["run_id"]) != list(data.frame["run_id"])
     # Which rows without energy train depends on their order, so training sides are compared where all have one.
-    ours, theirs = split_rows(data, all_folds), split_rows(other, folds(other))
-    assert {row.fold: row.test_sha256 for row in ours} == {row.fold: row.test_sha256 for row in theirs}
+    own, theirs = split_rows(data, all_folds), split_rows(other, folds(other))
+    assert {row.fold: row.test_sha256 for row in own} == {row.fold: row.test_sha256 for row in theirs}
 
 
 def test_a_list_survives_its_file(data: EnergyDataModule, all_folds: list[Fold], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.release.heldout import Fold, folds, training_rows
-from benchmarks.release.release import calibrated_intervals, never_surer, weighted_quantiles
+from benchmarks.release.release import calibrated_intervals, ordered_by_case, weighted_quantiles
 from llmco2.data.module import EnergyDataModule
 from llmco2.data.options import SplitOptions
 from llmco2.data.tensors import energy_known
@@ -66,8 +66,8 @@ def test_intervals_cover_the_share_of_errors_they_promise() -> None:
     rng = np.random.default_rng(1)
     errors = rng.normal(0.1, 0.2, 4000)
     rows = np.arange(4000)
-    judged = [(Fold(name=case, case=case, train=rows, test=rows), errors, errors) for case in Newness]
-    ends = calibrated_intervals(judged)["cases"][Newness.KNOWN]
+    evaluated = [(Fold(name=case, case=case, train=rows, test=rows), errors, errors) for case in Newness]
+    ends = calibrated_intervals(evaluated)["cases"][Newness.KNOWN]
     inside = np.mean((-errors >= ends["low"]) & (-errors <= ends["high"]))
     assert 0.90 <= inside <= 0.95  # ends are taken a tenth further out than the sample's
 
@@ -87,10 +87,10 @@ def test_without_stages_every_group_runs_through() -> None:
     assert one_cycle(1.01, 0.1) == 0.0
 
 
-def test_what_lacks_more_is_never_surer() -> None:
+def test_what_lacks_more_has_no_narrower_interval() -> None:
     ends = {"measured": (-0.1, 0.3), "known": (-0.2, 0.2), "new_model": (-0.5, 0.1), "new_gpu": (-0.1, 0.6)}
     cases = {name: {"low": low, "high": high, "rows": 9} for name, (low, high) in ends.items()}
-    ordered = never_surer({**cases, "new_both": {"low": -0.3, "high": 0.4, "rows": 9}})
+    ordered = ordered_by_case({**cases, "new_both": {"low": -0.3, "high": 0.4, "rows": 9}})
     assert ordered["known"] == {"low": -0.2, "high": 0.3, "rows": 9}
     assert ordered["new_model"] == {"low": -0.5, "high": 0.3, "rows": 9}
     assert ordered["new_gpu"] == {"low": -0.2, "high": 0.6, "rows": 9}

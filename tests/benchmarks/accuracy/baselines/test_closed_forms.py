@@ -111,12 +111,12 @@ def test_ecologits_counts_gpus_in_powers_of_two(
 def test_ecologits_is_the_package_with_its_constants(billion: float, batch: int) -> None:
     constants = (ecologits.ENERGY_ALPHA_WH, ecologits.ENERGY_BETA, ecologits.ENERGY_GAMMA_WH)
     package_kwh = gpu_energy(billion, 100.0, batch, *constants)
-    ours = ecologits.energy_per_token_j(np.array([billion * 1e9]), np.array([float(batch)]))
-    assert 100.0 * ours == pytest.approx([package_kwh * 3.6e6])
+    own = ecologits.energy_per_token_j(np.array([billion * 1e9]), np.array([float(batch)]))
+    assert 100.0 * own == pytest.approx([package_kwh * 3.6e6])
     constants = (ecologits.LATENCY_ALPHA_S, ecologits.LATENCY_BETA_S, ecologits.LATENCY_GAMMA_S)
     package_s = generation_latency(billion, 100.0, batch, *constants, float("inf"))
-    ours = ecologits.latency_per_token_s(np.array([billion * 1e9]), np.array([float(batch)]))
-    assert 100.0 * ours == pytest.approx([package_s])
+    own = ecologits.latency_per_token_s(np.array([billion * 1e9]), np.array([float(batch)]))
+    assert 100.0 * own == pytest.approx([package_s])
 
 
 def test_nine_constants_by_hand(two_kernels: PhaseBasis) -> None:

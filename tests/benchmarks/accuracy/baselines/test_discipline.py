@@ -24,9 +24,9 @@ from benchmarks.accuracy.baselines import (
 from benchmarks.accuracy.baselines.ablations import hide_roofline, pooled_network
 from benchmarks.accuracy.baselines.label_table import Table
 from benchmarks.accuracy.baselines.regression import FitPlan
-from benchmarks.accuracy.method import Contender
-from benchmarks.accuracy.ours import OpenGateNetwork, network_errors
+from benchmarks.accuracy.method import MethodGroup
 from benchmarks.accuracy.paper_module import PaperModule
+from benchmarks.accuracy.shipped import OpenGateNetwork, network_errors
 from benchmarks.release.heldout import Fold
 from llmco2.data.module import EnergyDataModule
 from llmco2.data.tensors import IS_ENERGY
@@ -134,23 +134,23 @@ def test_a_fit_leaves_the_data_as_it_was(data: EnergyDataModule, fold: Fold) -> 
 
 
 @pytest.mark.parametrize(
-    "contender",
+    "method_group",
     [
-        tdp_time.CONTENDER,
-        llmcarbon.CONTENDER,
-        ecologits.CONTENDER,
-        nine_constants.CONTENDER,
-        deepen.CONTENDER,
-        ablations.CONTENDERS[1],
+        tdp_time.METHOD_GROUP,
+        llmcarbon.METHOD_GROUP,
+        ecologits.METHOD_GROUP,
+        nine_constants.METHOD_GROUP,
+        deepen.METHOD_GROUP,
+        ablations.METHOD_GROUPS[1],
     ],
-    ids=lambda contender: contender.names[0],
+    ids=lambda method_group: method_group.names[0],
 )
-def test_a_judge_answers_for_its_names_where_labels_are_known(
-    data: EnergyDataModule, fold: Fold, contender: Contender
+def test_a_method_answers_for_its_names_where_labels_are_known(
+    data: EnergyDataModule, fold: Fold, method_group: MethodGroup
 ) -> None:
-    errors = contender.judge(data, replace(fold, test=fold.test[:5]), 0)
+    errors = method_group.fold_errors(data, replace(fold, test=fold.test[:5]), 0)
     known = ~np.isnan(data.tensors.labels[fold.test[:5]].numpy())
-    assert tuple(errors) == contender.names
+    assert tuple(errors) == method_group.names
     for values in errors.values():
         assert np.isfinite(values[:, list(IS_ENERGY)][known[:, list(IS_ENERGY)]]).all()
         assert np.isnan(values[~known]).all()
@@ -158,7 +158,7 @@ def test_a_judge_answers_for_its_names_where_labels_are_known(
 
 def test_names_can_be_listed_with_commas() -> None:
     modules = (tdp_time, llmcarbon, ecologits, nine_constants, deepen, nnlqp, paper, mlp)
-    every = [*(module.CONTENDER for module in modules), *ablations.CONTENDERS]
-    names = [name for contender in every for name in contender.names]
+    every = [*(module.METHOD_GROUP for module in modules), *ablations.METHOD_GROUPS]
+    names = [name for method_group in every for name in method_group.names]
     assert len(names) == len(set(names))
     assert not any("," in name for name in names)

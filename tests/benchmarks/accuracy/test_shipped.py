@@ -1,4 +1,4 @@
-"""The project's own contenders: fits are the release's, the gate opens without touching the network."""
+"""The project's own methods: fits are the release's, the gate opens without touching the network."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from benchmarks.accuracy.figures import group_errors
-from benchmarks.accuracy.ours import (
+from benchmarks.accuracy.shipped import (
     FORMULA,
     OPEN_GATE,
-    OURS,
     RAW_TREES,
     RESIDUAL_TREES,
-    SHIPS,
+    SHIPPED,
+    SHIPPED_METHODS,
     OpenGateNetwork,
-    judge_ours,
     network_errors,
+    shipped_fold_errors,
 )
 from benchmarks.release import heldout
 from benchmarks.release.heldout import Fold, energy_log_errors, fit_rows
@@ -52,9 +52,9 @@ def test_label_errors_agree_with_the_releases_own(data: EnergyDataModule, board:
 
 
 def test_where_a_board_is_new_the_formula_is_what_ships(data: EnergyDataModule, board: Fold) -> None:
-    errors = judge_ours(data, board, 0)
-    assert set(errors) == set(OURS.names)
-    np.testing.assert_array_equal(errors[SHIPS], errors[FORMULA])
+    errors = shipped_fold_errors(data, board, 0)
+    assert set(errors) == set(SHIPPED_METHODS.names)
+    np.testing.assert_array_equal(errors[SHIPPED], errors[FORMULA])
     assert np.nanmax(np.abs(errors[OPEN_GATE] - errors[FORMULA])) > 1e-4
     for method in (RESIDUAL_TREES, RAW_TREES):
         assert np.isfinite(group_errors(errors[method])).all()
@@ -64,10 +64,10 @@ def test_where_a_board_is_new_the_formula_is_what_ships(data: EnergyDataModule, 
 def test_the_graph_answers_where_engine_and_board_were_measured(
     data: EnergyDataModule, requests: Fold
 ) -> None:
-    errors = judge_ours(data, requests, 0)
+    errors = shipped_fold_errors(data, requests, 0)
     # Nothing is new in a request left out, so the gate is open either way.
-    np.testing.assert_array_equal(errors[SHIPS], errors[OPEN_GATE])
-    assert np.nanmax(np.abs(errors[SHIPS] - errors[FORMULA])) > 1e-4
+    np.testing.assert_array_equal(errors[SHIPPED], errors[OPEN_GATE])
+    assert np.nanmax(np.abs(errors[SHIPPED] - errors[FORMULA])) > 1e-4
 
 
 def test_an_open_gate_corrects_a_new_board_and_leaves_the_network_as_it_was(

@@ -1,4 +1,4 @@
-"""The project's own model as a contender: what ships, the formula, the graph network unleashed, and trees.
+"""The shipped model as a method: what ships, the formula, the graph network with its gate open, and trees.
 
 Invariant: fits are the release's own (``benchmarks.release.heldout.fit_rows``), one for all of these methods: the
 formula stands still while its graph network is fitted, so that the formula is the same as if it were fitted alone.
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.method import Contender, LabelErrors, label_errors
+from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
 from benchmarks.release.heldout import Fold, energy_log_errors, fit_rows
 from llmco2.data.module import EnergyDataModule, Index
 from llmco2.data.tensors import IS_ENERGY, energy_known
@@ -23,7 +23,7 @@ from llmco2.networks.batch import DeploymentBatch
 from llmco2.networks.coefficients import CoefficientNetwork
 from llmco2.training.loss import predicted_labels
 
-SHIPS: Final = "what ships"
+SHIPPED: Final = "what ships"
 FORMULA: Final = "formula"
 OPEN_GATE: Final = "graph net (gate open)"
 RESIDUAL_TREES: Final = "trees on residual"
@@ -64,14 +64,14 @@ def network_errors(
     return label_errors(predicted.double().numpy(), data, rows)
 
 
-def judge_ours(data: EnergyDataModule, fold: Fold, seed: int) -> dict[str, LabelErrors]:
+def shipped_fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> dict[str, LabelErrors]:
     """Return the errors of what ships, its formula alone, its graph network with the gate open, and of trees."""
     network = fit_rows(data, fold.train, fold.name, graph=True, seed=seed)
     known: Index = fold.train[energy_known(data.tensors)[fold.train]]
     residual = -energy_log_errors(network, data, known, corrected=False)
     formula = network_errors(network, data, fold.test, corrected=False)
     errors = {
-        SHIPS: network_errors(network, data, fold.test),
+        SHIPPED: network_errors(network, data, fold.test),
         FORMULA: formula,
         OPEN_GATE: network_errors(OpenGateNetwork.of(network), data, fold.test),
     }
@@ -127,9 +127,9 @@ def _as_one_energy(row_errors: NDArray[np.float64], known: LabelErrors) -> Label
     return errors
 
 
-OURS: Final = Contender(
-    names=(SHIPS, FORMULA, OPEN_GATE, RESIDUAL_TREES, RAW_TREES),
-    judge=judge_ours,
+SHIPPED_METHODS: Final = MethodGroup(
+    names=(SHIPPED, FORMULA, OPEN_GATE, RESIDUAL_TREES, RAW_TREES),
+    fold_errors=shipped_fold_errors,
     seeded=True,
     about="The physical readout with fitted constants (the formula), corrected by a graph network over the kernels "
     "where its engine was measured on the board (what ships), and with that gate open on new boards too; "
