@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from llmco2.bounded import shown
 from llmco2.catalog.embodied import Embodied, EmbodiedPart, embodied_for
 from llmco2.catalog.grids import WORLD_ZONE_ID, GridZone, country_intensity_range, resolve_zone
 from llmco2.catalog.pue import has_pue, pue_for
@@ -106,11 +107,11 @@ def check_factor(name: str, value: object) -> float:
     """Return ``value`` as a float if the factor ``name`` can have it; else raise RequestError."""
     least, excluded, most = _LIMITS[name]
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if not math.isfinite(number) or not least <= number <= most or (excluded and number == least):
+    if not least <= number <= most or (excluded and number == least):  # NaN is no number between
         bound = f"above {least:g}" if excluded else f"at least {least:g}"
         raise RequestError(
             explain(
-                f"{name} is out of range", got=repr(value), expected=f"a number {bound}, at most {most:g}"
+                f"{name} is out of range", got=shown(value), expected=f"a number {bound}, at most {most:g}"
             )
         )
     return float(number)

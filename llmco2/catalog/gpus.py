@@ -62,6 +62,18 @@ OPTIONAL_COLUMNS: Final = (
     *("verified_how", "retrieved", "confidence", "note"),
 )
 DEFAULT_PCIE_GB_PER_S: Final = 32.0  # PCIe Gen4 x16, one direction
+# What no board of today or of the next decades has; a figure beyond is a slip of units.
+_MOST: Final = MappingProxyType(
+    {
+        "tflops": 1e7,
+        "memory_gib": 1e5,
+        "gb_per_s": 1e6,
+        "l2_mb": 1e6,
+        "n_sms": 1e5,
+        "power_w": 1e5,
+        "release_year": 9999,
+    }
+)
 _FLOPS_PER_TFLOP: Final = 1e12
 _BYTES_PER_MB: Final = 1e6
 _ENDS_IN_G: Final = re.compile(r"\dg$")
@@ -144,7 +156,7 @@ def gpu_from_row(row: tables.Row, where: str) -> Gpu:
     gpu_id = tables.text(row, "gpu_id", where)
     peaks = {}
     for precision, column in PEAK_COLUMNS.items():
-        peak_tflops = tables.optional_number(row, column, where, low=1e-3)
+        peak_tflops = tables.optional_number(row, column, where, low=1e-3, high=_MOST["tflops"])
         if peak_tflops is not None:
             peaks[precision] = peak_tflops * _FLOPS_PER_TFLOP
     if not peaks.keys() & {"fp16", "bf16", "fp32"}:
@@ -154,28 +166,33 @@ def gpu_from_row(row: tables.Row, where: str) -> Gpu:
                 expected="at least one of fp32_tflops, fp16_tflops, bf16_tflops (dense)",
             )
         )
-    l2_mb = tables.optional_number(row, "l2_mb", where)
-    n_sms = tables.optional_number(row, "n_sms", where, low=1)
-    pcie_gb_per_s = tables.optional_number(row, "pcie_gb_per_s", where, low=0.1) or DEFAULT_PCIE_GB_PER_S
-    interconnect_gb_per_s = (
-        tables.optional_number(row, "interconnect_gb_per_s", where, low=0.1) or pcie_gb_per_s
+    l2_mb = tables.optional_number(row, "l2_mb", where, high=_MOST["l2_mb"])
+    n_sms = tables.optional_number(row, "n_sms", where, low=1, high=_MOST["n_sms"])
+    pcie_gb_per_s, interconnect_gb_per_s = (
+        tables.optional_number(row, f"{link}_gb_per_s", where, low=0.1, high=_MOST["gb_per_s"])
+        for link in ("pcie", "interconnect")
     )
+    pcie_gb_per_s = pcie_gb_per_s or DEFAULT_PCIE_GB_PER_S
+    bandwidth_gb_per_s = tables.number(
+        row, "memory_bandwidth_gb_per_s", where, low=0.1, high=_MOST["gb_per_s"]
+    )
+    tdp_w = tables.number(row, "tdp_w", where, low=1.0, high=_MOST["power_w"])
     return Gpu(
         gpu_id=gpu_id,
         vendor=tables.optional_text(row, "vendor"),
         architecture=tables.optional_text(row, "architecture"),
         peak_flops_per_s=MappingProxyType(peaks),
-        memory_bytes=tables.number(row, "memory_gib", where, low=0.1) * BYTES_PER_GIB,
-        memory_bandwidth_bytes_per_s=tables.number(row, "memory_bandwidth_gb_per_s", where, low=0.1)
-        * BYTES_PER_GB,
+        memory_bytes=tables.number(row, "memory_gib", where, low=0.1, high=_MOST["memory_gib"])
+        * BYTES_PER_GIB,
+        memory_bandwidth_bytes_per_s=bandwidth_gb_per_s * BYTES_PER_GB,
         memory_type=tables.optional_text(row, "memory_type"),
         l2_bytes=None if l2_mb is None else l2_mb * _BYTES_PER_MB,
         n_sms=None if n_sms is None else int(n_sms),
-        interconnect_bytes_per_s=interconnect_gb_per_s * BYTES_PER_GB,
+        interconnect_bytes_per_s=(interconnect_gb_per_s or pcie_gb_per_s) * BYTES_PER_GB,
         pcie_bytes_per_s=pcie_gb_per_s * BYTES_PER_GB,
-        tdp_w=tables.number(row, "tdp_w", where, low=1.0),
-        idle_power_w=tables.optional_number(row, "idle_power_w", where),
-        release_year=tables.whole(row, "release_year", where, default=0),
+        tdp_w=tdp_w,
+        idle_power_w=tables.optional_number(row, "idle_power_w", where, high=tdp_w),
+        release_year=tables.whole(row, "release_year", where, default=0, high=_MOST["release_year"]),
         nvml_names=tables.names(row, "nvml_names"),
         aliases=tables.names(row, "aliases"),
         source=tables.optional_text(row, "source"),

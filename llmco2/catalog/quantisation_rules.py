@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from llmco2.bounded import shown
 from llmco2.catalog.quantisation_schemes import Scheme, unknown
 from llmco2.errors import FileFormatError, explain
 
@@ -62,10 +63,11 @@ def names_of(record: Mapping[str, Any], keys: tuple[str, ...], where: str) -> tu
     found: set[str] = set()
     for key in keys:
         value = record.get(key)
-        for entry in [value] if isinstance(value, str) else value or ():
+        entries = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        for entry in entries:
             if not isinstance(entry, str):
                 raise FileFormatError(
-                    explain(f"{where}: {key} is no list of modules", got=repr(entry)[:60], expected="names")
+                    explain(f"{where}: {key} is no list of modules", got=shown(entry), expected="names")
                 )
             found.add(Rule.of(entry, None).pattern)
     return tuple(sorted(found))

@@ -9,8 +9,10 @@ import contextlib
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from json import JSONDecodeError
 from pathlib import Path
 
+from llmco2.bounded import MAX_JSON_BYTES, json_value, read_plain_file, shown
 from llmco2.errors import FileFormatError, InputError, InstallationError, explain
 from llmco2.resources import REINSTALL, datasets_dir
 
@@ -60,7 +62,7 @@ def text(row: Row, column: str, where: str) -> str:
     """Return a text cell that must not be empty."""
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
-        raise FileFormatError(explain(f"{where}: {column} is missing", got=repr(value), expected="a text"))
+        raise FileFormatError(explain(f"{where}: {column} is missing", got=shown(value), expected="a text"))
     return value.strip()
 
 
@@ -77,33 +79,36 @@ def names(row: Row, column: str) -> tuple[str, ...]:
     return tuple(str(part).strip() for part in parts if str(part).strip())
 
 
-def optional_number(row: Row, column: str, where: str, *, low: float = 0.0) -> float | None:
-    """Return a finite number of at least ``low``, or None for an empty cell."""
+def optional_number(
+    row: Row, column: str, where: str, *, low: float = 0.0, high: float = math.inf
+) -> float | None:
+    """Return a finite number from ``low`` to ``high``, or None for an empty cell."""
     value = row.get(column)
     if value is None or value == "":
         return None
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number) or number < low:
-        raise FileFormatError(
-            explain(f"{where}: {column} is no number", got=repr(value), expected=f"a number from {low:g}")
-        )
+    if not math.isfinite(number) or not low <= number <= high:
+        expected = f"a number from {low:g}" + (f" to {high:g}" if math.isfinite(high) else "")
+        raise FileFormatError(explain(f"{where}: {column} is no number", got=shown(value), expected=expected))
     return number
 
 
-def number(row: Row, column: str, where: str, *, low: float = 0.0) -> float:
-    """Return a finite number of at least ``low`` from a cell that must not be empty."""
-    value = optional_number(row, column, where, low=low)
+def number(row: Row, column: str, where: str, *, low: float = 0.0, high: float = math.inf) -> float:
+    """Return a finite number from ``low`` to ``high`` from a cell that must not be empty."""
+    value = optional_number(row, column, where, low=low, high=high)
     if value is None:
         raise FileFormatError(explain(f"{where}: {column} is missing", expected=f"a number from {low:g}"))
     return value
 
 
-def whole(row: Row, column: str, where: str, *, default: int | None = None, low: int = 0) -> int:
+def whole(
+    row: Row, column: str, where: str, *, default: int | None = None, low: int = 0, high: float = math.inf
+) -> int:
     """Return a whole number; an empty cell gives ``default``, or an error where there is none."""
-    value = optional_number(row, column, where, low=low)
+    value = optional_number(row, column, where, low=low, high=high)
     if value is None:
         if default is None:
             raise FileFormatError(explain(f"{where}: {column} is missing", expected="a whole number"))
@@ -122,7 +127,7 @@ def flag(row: Row, column: str, where: str, *, default: bool) -> bool:
         return value
     if str(value).strip() in {"0", "1"}:
         return str(value).strip() == "1"
-    raise FileFormatError(explain(f"{where}: {column} is neither 0 nor 1", got=repr(value)))
+    raise FileFormatError(explain(f"{where}: {column} is neither 0 nor 1", got=shown(value)))
 
 
 def read_json_object(path: Path, what: str) -> dict[str, object]:
@@ -130,34 +135,16 @@ def read_json_object(path: Path, what: str) -> dict[str, object]:
 
     Raises FileFormatError for a missing, truncated, foreign or oversized file.
     """
-    import json  # noqa: PLC0415 - only user files are JSON; the tables are CSV
-
-    limit_bytes = 16_000_000
+    content = read_plain_file(path, limit_bytes=MAX_JSON_BYTES, expected=what)
     try:
-        if path.stat().st_size > limit_bytes:
-            raise FileFormatError(
-                explain(f"{path} is too large to be {what}", expected=f"under {limit_bytes:,} bytes")
-            )
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileFormatError(
-            explain(f"cannot read {path}", got=error.strerror or error, expected=what)
-        ) from error
+        value = json_value(content, constants=float)
     except UnicodeDecodeError as error:
         raise FileFormatError(explain(f"{path} is not UTF-8 text", expected=what)) from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
+        got = f"{error.msg} at line {error.lineno}" if isinstance(error, JSONDecodeError) else error
         raise FileFormatError(
-            explain(
-                f"{path} is not valid JSON",
-                got=f"{error.msg} at line {error.lineno}",
-                expected=what,
-                remedy="is the file complete?",
-            )
+            explain(f"{path} is not valid JSON", got=got, expected=what, remedy="is the file complete?")
         ) from error
-    except ValueError as error:  # a NUL in the path, an integer of thousands of digits
-        raise FileFormatError(explain(f"cannot read {str(path)!r}", got=error, expected=what)) from error
-    except RecursionError as error:
-        raise FileFormatError(explain(f"{path} nests too deep", expected=what)) from error
     if not isinstance(value, dict):
         raise FileFormatError(
             explain(f"{path} holds no JSON object", got=type(value).__name__, expected=what)

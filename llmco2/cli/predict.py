@@ -148,9 +148,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_table_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("tables and comparisons")
-    group.add_argument("--requests", metavar="FILE", help="requests, one per row: .csv, .parquet or .jsonl")
     group.add_argument(
-        "--output", metavar="FILE", help="where the answers go: .csv, .parquet or .jsonl (default: printed)"
+        "--requests", metavar="FILE", help="requests, one per row: .csv, .parquet, .json or .jsonl"
+    )
+    group.add_argument(
+        "--output",
+        metavar="FILE",
+        help="where the answers go: .csv, .parquet, .json or .jsonl (default: printed)",
     )
     group.add_argument(
         "--force", action="store_true", help="replace the file of --output where it exists (default: ask)"

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from llmco2.bounded import MAX_TEXT_BYTES, json_value, read_plain_file, unpacked_gzip
 from llmco2.errors import FileFormatError, InputError, explain
 from llmco2.extras import imported
 
@@ -77,17 +78,17 @@ def write_file(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _text_of(path: Path, *, compressed: bool) -> str:
+    data = read_plain_file(path, limit_bytes=MAX_TEXT_BYTES)
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if compressed else data).decode("utf-8-sig")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise FileFormatError(
-            explain(f"{path.name} is truncated or damaged", got=str(error), remedy="fetch or write it again")
-        ) from error
+        return (unpacked_gzip(data) if compressed else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise FileFormatError(
             explain(f"{path.name}, line {line}: not text", got=error.reason, expected="UTF-8")
+        ) from error
+    except (EOFError, ValueError, zlib.error) as error:
+        raise FileFormatError(
+            explain(f"{path.name} is truncated or damaged", got=str(error), remedy="fetch or write it again")
         ) from error
 
 
@@ -108,7 +109,7 @@ def _json_row(path: Path, line: str, number: int) -> dict[str, Any]:
         raise FileFormatError(explain(f"{path.name}, line {number}: {name}", expected="a number or null"))
 
     try:
-        row = json.loads(line, parse_constant=refuse)
+        row = json_value(line, constants=refuse)
     except json.JSONDecodeError as error:
         raise FileFormatError(
             explain(
@@ -117,8 +118,10 @@ def _json_row(path: Path, line: str, number: int) -> dict[str, Any]:
                 expected="one whole JSON object",
             )
         ) from error
-    except RecursionError as error:
-        raise FileFormatError(explain(f"{path.name}, line {number}: nested too deep")) from error
+    except FileFormatError:
+        raise
+    except ValueError as error:
+        raise FileFormatError(explain(f"{path.name}, line {number}: damaged", got=error)) from error
     if not isinstance(row, dict):
         raise FileFormatError(
             explain(
@@ -172,12 +175,15 @@ def _cell(path: Path, cell: str, line: int) -> object:
 
 
 def _parse_parquet(path: Path) -> ParsedFile:
-    pa, pc, pq = (imported(name, _PARQUET) for name in ("pyarrow", "pyarrow.compute", "pyarrow.parquet"))
+    pa, pc = (imported(name, _PARQUET) for name in ("pyarrow", "pyarrow.compute"))
+    from llmco2.data.bounded_parquet import parquet_frame, read_parquet_table  # noqa: PLC0415 - needs the extra
+
     try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FileFormatError(explain(f"{path.name} is not a whole Parquet file", got=first[:120])) from error
+        table = read_parquet_table(path)
+    except OSError as error:
+        raise FileFormatError(explain(f"cannot read {path.name}", got=error.strerror or error)) from error
+    except ValueError as error:
+        raise FileFormatError(explain(f"{path.name} is not a whole Parquet file", got=error)) from error
     for name in table.column_names:
         column = table[name]
         if pa.types.is_floating(column.type):
@@ -188,4 +194,8 @@ def _parse_parquet(path: Path) -> ParsedFile:
                 )
     if not table.num_rows:
         raise FileFormatError(explain(f"{path.name} is empty", expected="rows"))
-    return ParsedFile(frame=table.to_pandas(), place=lambda index: f"row {index + 1}")
+    try:
+        frame = parquet_frame(table)
+    except ValueError as error:
+        raise FileFormatError(explain(f"{path.name} is not a whole Parquet file", got=error)) from error
+    return ParsedFile(frame=frame, place=lambda index: f"row {index + 1}")

@@ -7,7 +7,6 @@ on, so a file names it and an answer from another says so.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from llmco2.bounded import MAX_JSON_BYTES, json_value, plain_file_bytes, shown
 from llmco2.errors import FileFormatError, explain
 from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.predictor.checkpoint import Checkpoint, FileVersion, file_version
@@ -90,8 +90,8 @@ def _load(path: str, _version: FileVersion, answering: tuple[str, str] | None) -
     """Return what the file holds for the checkpoint that answers (name, hash); one object an entry."""
     what, remedy = f"{path} is no calibration", "write one with llmco2 calibrate"
     try:
-        text: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        text: Any = json_value(plain_file_bytes(Path(path), limit_bytes=MAX_JSON_BYTES))
+    except (OSError, ValueError) as error:
         got = getattr(error, "strerror", None) or error  # the path is in ``what`` already
         raise FileFormatError(explain(what, got=got, remedy=remedy)) from error
     if (
@@ -121,7 +121,7 @@ def _entry(entry: dict[str, Any], mismatch: str, what: str, remedy: str) -> Cali
     for key in ("gpu", "engine"):
         if not isinstance(entry.get(key), str):
             raise FileFormatError(
-                explain(what, got=f"{key} {entry.get(key)!r}", expected="a name", remedy=remedy)
+                explain(what, got=f"{key} {shown(entry.get(key))}", expected="a name", remedy=remedy)
             )
     scales = entry.get("scales")
     if not isinstance(scales, dict) or not set(scales) <= known:
@@ -130,7 +130,9 @@ def _entry(entry: dict[str, Any], mismatch: str, what: str, remedy: str) -> Cali
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not _SCALE_RANGE[0] <= value <= _SCALE_RANGE[1]:
             expected = f"{_SCALE_RANGE[0]} to {_SCALE_RANGE[1]}"
-            raise FileFormatError(explain(what, got=f"{name} {value!r}", expected=expected, remedy=remedy))
+            raise FileFormatError(
+                explain(what, got=f"{name} {shown(value)}", expected=expected, remedy=remedy)
+            )
     runs = entry["n_runs"] if isinstance(entry.get("n_runs"), int) else "some"
     return Calibration(
         scales={name: float(value) for name, value in scales.items()},
@@ -145,7 +147,7 @@ def _residual(value: Any, what: str, remedy: str) -> Residual | None:
         return None
     expected = f"a residual of points with {N_FEATURES} numbers and one weight each"
     if not isinstance(value, dict):
-        raise FileFormatError(explain(what, got=f"residual {value!r:.40}", expected=expected, remedy=remedy))
+        raise FileFormatError(explain(what, got=f"residual {shown(value)}", expected=expected, remedy=remedy))
     try:
         points = np.array(value.get("points"), dtype=np.float64)
         weights = np.array(value.get("weights"), dtype=np.float64)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from llmco2.bounded import MAX_JSON_BYTES, json_value, plain_file_bytes, shown
 from llmco2.errors import CheckpointError, InstallationError, explain
 from llmco2.operators.names import SLOTS
 from llmco2.physics.descriptors import NODE_FEATURES
@@ -139,7 +140,7 @@ def _load(head: Path, _head_version: FileVersion, _numbers_version: FileVersion)
 
 def _read_arrays(numbers: Path, sha256: str) -> dict[str, NDArray[np.float32]]:
     try:
-        content = numbers.read_bytes()
+        content = plain_file_bytes(numbers, limit_bytes=_LARGEST_BYTES)
         digest = hashlib.sha256(content).hexdigest()
         if digest != sha256:
             raise _UnusableError(
@@ -190,17 +191,17 @@ def network_description(hidden_dim: int, n_rounds: int, correction_limit: float)
 
 def _read_metadata(head: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads(head.read_text(encoding="utf-8"))
+        metadata = json_value(plain_file_bytes(head, limit_bytes=MAX_JSON_BYTES))
     except FileNotFoundError as error:
         raise _UnusableError("no such checkpoint", got=str(head)) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _UnusableError(f"{head} is no checkpoint", got=str(error)) from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise _UnusableError(f"{head} is no checkpoint", expected=f"format {FORMAT!r}")
     if metadata.get("format_version") != FORMAT_VERSION:
         raise _UnusableError(
             f"{head} is of another format",
-            got=repr(metadata.get("format_version")),
+            got=shown(metadata.get("format_version")),
             expected=FORMAT_VERSION,
             remedy=_TRAIN_AGAIN,
         )

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from llmco2.bounded import shown
 from llmco2.errors import RequestError, explain
 
 UNKNOWN: Final = "unknown"
@@ -54,9 +55,9 @@ class InferenceRequest:
         _check_number("batch_size", self.batch_size, low=1, high=MAX_BATCH_SIZE)
         _check_number("prompt_tokens", self.prompt_tokens, low=1, high=MAX_TOKENS)
         _check_number("output_tokens", self.output_tokens, low=1, high=MAX_TOKENS)
-        if self.serving not in SERVING_MODES:
+        if not isinstance(self.serving, str) or self.serving not in SERVING_MODES:
             raise RequestError(
-                explain("unknown serving mode", got=repr(self.serving), expected=" or ".join(SERVING_MODES))
+                explain("unknown serving mode", got=shown(self.serving), expected=" or ".join(SERVING_MODES))
             )
 
     @property
@@ -75,7 +76,9 @@ REQUEST_COLUMNS: Final = tuple(field.name for field in fields(InferenceRequest))
 def _check_number(name: str, value: Any, *, low: float, high: float, whole: bool = False) -> None:
     finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
     if isinstance(value, bool) or not finite:
-        raise RequestError(explain(f"{name} is not a number", got=repr(value), expected=f"{low} to {high:,}"))
+        raise RequestError(
+            explain(f"{name} is not a number", got=shown(value), expected=f"{low} to {high:,}")
+        )
     if not low <= value <= high or (whole and value != int(value)):
         kind = "a whole number from" if whole else "from"
         got = f"{value:g}" if abs(value) < _LONGEST else f"more than {_LONGEST:g}"

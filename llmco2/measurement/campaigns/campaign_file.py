@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from llmco2.bounded import shown
 from llmco2.errors import InputError, explain
 from llmco2.measurement.campaigns.plan import MeasurePlan
 from llmco2.measurement.campaigns.strict_yaml import axis, known_keys, mapping, number, read_yaml, text
@@ -113,7 +114,7 @@ def campaign_from(content: object, *, name: str = "campaign") -> Campaign:
 
 def _listed(entries: object, defaults: Mapping[str, Any]) -> list[RunConfiguration]:
     if not isinstance(entries, list) or not entries:
-        raise InputError(explain("list is empty", got=repr(entries), expected="one mapping a configuration"))
+        raise InputError(explain("list is empty", got=shown(entries), expected="one mapping a configuration"))
     return [
         configuration_from({**defaults, **mapping(entry, f"list[{index}]")}, f"list[{index}]")
         for index, entry in enumerate(entries)
@@ -152,7 +153,9 @@ def _focus(values: Mapping[str, Any]) -> Focus:
     text(settings.get("workload_prior", ""), "focused.workload_prior")
     if not isinstance(settings.get("by_time", False), bool):
         raise InputError(
-            explain("focused.by_time has the wrong type", got=settings["by_time"], expected="true or false")
+            explain(
+                "focused.by_time has the wrong type", got=shown(settings["by_time"]), expected="true or false"
+            )
         )
     return Focus(**settings)
 

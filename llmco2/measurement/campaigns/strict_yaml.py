@@ -11,9 +11,14 @@ from typing import Any, Final
 
 import yaml
 
+from llmco2.bounded import MAX_DEPTH, check_json, read_plain_file, shown
 from llmco2.errors import FileFormatError, InputError, explain, nearest_names
 
-MAX_FILE_BYTES: Final = 4_000_000
+MAX_FILE_BYTES: Final = 1_000_000
+_MAX_FLOW_DEPTH: Final = 256  # the reader's time grows with the square of it
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_TOO_DEEP: Final = f"lists or mappings nested deeper than {MAX_DEPTH}"
+MAX_ITEMS: Final = 50_000  # values of a file, by its commas and lines; reading them takes seconds
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -25,10 +30,10 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
         if not isinstance(key, Hashable):
-            raise InputError(explain("a key is not a name", got=repr(key)))
+            raise InputError(explain("a key is not a name", got=shown(key)))
         if key in seen:
             line = key_node.start_mark.line + 1
-            raise InputError(explain(f"line {line}: the key is written twice", got=repr(key)))
+            raise InputError(explain(f"line {line}: the key is written twice", got=shown(key)))
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -40,22 +45,34 @@ def read_yaml(path: Path) -> object:
     """Return what a YAML file holds.
 
     Raises:
-        FileFormatError: the file cannot be read, is too large or is not YAML.
+        FileFormatError: the file cannot be read, is too large, nests too deep or is not YAML.
         InputError: a key is written twice; the message names the file and the line.
     """
+    content = read_plain_file(path, limit_bytes=MAX_FILE_BYTES)
+    n_items = content.count(b",") + content.count(b"\n")
+    if n_items > MAX_ITEMS:
+        raise FileFormatError(
+            explain(f"{path} is too large", got=f"{n_items:,} values", expected=f"at most {MAX_ITEMS:,}")
+        )
+    if _flow_depth(content) > _MAX_FLOW_DEPTH:
+        raise FileFormatError(explain(f"{path} is not YAML", got=_TOO_DEEP))
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise FileFormatError(
-                explain(f"{path} is too large", expected=f"at most {MAX_FILE_BYTES:,} bytes")
-            )
-        content: object = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except OSError as error:
-        raise FileFormatError(explain(f"cannot read {path}", got=error.strerror)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FileFormatError(explain(f"{path} is not YAML", got=_where_in_yaml(error))) from error
+        value: object = yaml.load(content.decode(), Loader=_StrictLoader)
+        check_json(value)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return content
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError, AttributeError) as error:
+        raise FileFormatError(explain(f"{path} is not YAML", got=_where_in_yaml(error))) from error
+    return value
+
+
+def _flow_depth(content: bytes) -> int:
+    """Return how many brackets of ``content`` are open at once, those in texts and comments among them."""
+    depth = deepest = 0
+    for character in content.translate(None, _NOT_BRACKETS):
+        depth = max(0, depth + (1 if character in b"[{" else -1))
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def axis(values: object, where: str) -> list[Any]:
@@ -80,13 +97,13 @@ def known_keys(values: Mapping[str, Any], known: tuple[str, ...], where: str) ->
     for key in values:
         if key not in known:
             near = ", ".join(nearest_names(str(key), known)) or ", ".join(known)
-            raise InputError(explain(f"{where}: unknown key", got=repr(key), remedy=f"did you mean {near}?"))
+            raise InputError(explain(f"{where}: unknown key", got=shown(key), remedy=f"did you mean {near}?"))
 
 
 def text(value: object, where: str) -> str:
     """Return ``value``, which must be text."""
     if not isinstance(value, str):
-        raise InputError(explain(f"{where} is not text", got=repr(value)))
+        raise InputError(explain(f"{where} is not text", got=shown(value)))
     return value
 
 
@@ -100,10 +117,12 @@ def number(value: object, where: str, *, low: float, high: float = float("inf"),
     ):
         kind = "a whole number" if whole else "a number"
         expected = f"{kind} from {low:g}" + (f" to {high:g}" if high < float("inf") else "")
-        raise InputError(explain(f"{where} is out of range", got=repr(value), expected=expected))
+        raise InputError(explain(f"{where} is out of range", got=shown(value), expected=expected))
 
 
 def _where_in_yaml(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return _TOO_DEEP
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    problem = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
     return f"line {mark.line + 1}: {problem}" if mark is not None else problem

@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from llmco2.bounded import shown
 from llmco2.errors import InputError, RequestError, explain, nearest_names
 from llmco2.records.engines import resolve_engine
 from llmco2.records.request import (
@@ -34,6 +36,7 @@ _LIMITS: Final = {
     "output_tokens": MAX_TOKENS,
     "tensor_parallel": MAX_PARALLEL,
 }
+_MAX_SEED: Final = 2**32 - 1  # that every random generator takes
 WEIGHTS: Final = ("random", "checkpoint")
 
 
@@ -73,6 +76,10 @@ class RunConfiguration:
             raise InputError(explain("model is empty", expected="a model name"))
         for name, limit in _LIMITS.items():
             self._check_count(name, limit)
+        if not 0 <= self.seed <= _MAX_SEED:
+            raise InputError(
+                explain("seed is out of range", got=shown(self.seed), expected=f"0 to {_MAX_SEED}")
+            )
         object.__setattr__(self, "engine", resolve_engine(self.engine))
         if self.workload == SERVER:
             self._check_server()
@@ -123,16 +130,13 @@ class RunConfiguration:
         value = getattr(self, name)
         if not 1 <= value <= limit:
             expected = f"a whole number from 1 to {limit:,}"
-            raise InputError(explain(f"{name} is out of range", got=value, expected=expected))
+            raise InputError(explain(f"{name} is out of range", got=shown(value), expected=expected))
 
     def _check_server(self) -> None:
         url = self.server_url
-        if not url or not url.startswith(("http://", "https://")):
-            raise InputError(
-                explain(
-                    "server_url is not an address", got=repr(url), expected="http://HOST:PORT or https://…"
-                )
-            )
+        if not _is_address(url):
+            expected = "http://HOST:PORT or https://…"
+            raise InputError(explain("server_url is not an address", got=shown(url), expected=expected))
 
     def _check_in_process(self) -> None:
         if self.precision == "int4":  # the 4-bit format that transformers loads through bitsandbytes
@@ -171,13 +175,23 @@ def configuration_from(values: Mapping[str, Any], where: str = "configuration") 
         if key not in CONFIGURATION_KEYS:
             near = ", ".join(nearest_names(str(key), CONFIGURATION_KEYS))
             remedy = f"did you mean {near}?" if near else f"known: {', '.join(CONFIGURATION_KEYS)}"
-            raise InputError(explain(f"{where}: unknown key", got=repr(key), remedy=remedy))
+            raise InputError(explain(f"{where}: unknown key", got=shown(key), remedy=remedy))
     if "model" not in values:
         raise InputError(explain(f"{where}: model is missing", expected="a model name"))
     try:
         return RunConfiguration(**values)
     except (InputError, RequestError) as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def _is_address(url: str | None) -> bool:
+    """Return whether ``url`` names a host to talk to, and a port that there can be."""
+    try:
+        parts = urlsplit(url or "")
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
 
 
 def _check_types(configuration: RunConfiguration) -> None:
@@ -187,9 +201,9 @@ def _check_types(configuration: RunConfiguration) -> None:
         if value is None and "None" in str(field.type):
             continue
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise InputError(explain(f"{field.name} has the wrong type", got=repr(value), expected=words))
+            raise InputError(explain(f"{field.name} has the wrong type", got=shown(value), expected=words))
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise InputError(explain(f"unknown {name}", got=repr(value), expected=", ".join(known)))
+        raise InputError(explain(f"unknown {name}", got=shown(value), expected=", ".join(known)))
