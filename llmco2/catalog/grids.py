@@ -9,6 +9,7 @@ also holds what other tools state, and that makes the range.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -43,6 +44,9 @@ _PROVIDER_ALIASES: Final = {
     "microsoft": "azure",
     "az": "azure",
 }
+# Codes of electricity maps and of ISO 3166-2: a country's two letters, then a number or parts behind dashes.
+_PART_OF_COUNTRY: Final = re.compile(r"^(?P<country>[a-z]{2})(?:-?\d{1,2}|(?:[-_][a-z0-9]{1,8}){1,3})$")
+_REGIONS_SHOWN: Final = 8
 _SAME_FIGURE: Final = 0.005  # two sources within half a percent carry the same vintage
 
 
@@ -241,10 +245,41 @@ def resolve_zone(name: str) -> GridZone:
     index = _index()
     zone_id = index.id_by_name.get(_key(name))
     if zone_id is None:
+        part = _part_of_a_country(name)
+        if part:
+            raise UnknownNameError("grid zone", name, (), part)
         known = [row["name"] for row in index.countries.values()] + [*index.countries, *index.regions]
         remedy = "Give a country, an ISO code or a cloud region, or a carbon intensity of your own."
         raise UnknownNameError("grid zone", name, known, remedy)
     return _zone(zone_id)
+
+
+def _part_of_a_country(name: str) -> str:
+    """Return what to give in place of a part of a country ("SE3", "US-CAL-CISO", "Virginia"); "" for another name.
+
+    No table has yearly figures of such parts: the country's, or a cloud region's in it, are the nearest.
+    """
+    index = _index()
+    key = _key(name)
+    inside = [
+        row["zone_id"]
+        for row in index.regions.values()
+        if len(key) > 3 and key in {_key(row["place"]), _key(row["place"]).removeprefix("n. ")}
+    ]
+    if inside:
+        return f"it is no zone of its own; cloud regions there are {', '.join(inside)}"
+    coded = _PART_OF_COUNTRY.match(name.strip().casefold())
+    country = index.id_by_name.get(coded["country"]) if coded else None
+    family = f"{key.rpartition('-')[0]}-"
+    slip = family.count("-") > 1 and any(row["region"].startswith(family) for row in index.regions.values())
+    if country is None or country not in index.countries or slip:  # "us-east-99" is a region misspelt
+        return ""
+    regions = [row["zone_id"] for row in index.regions.values() if row["iso3"] == country]
+    lines = f"it is a part of {index.countries[country]['name']}, for which only the whole has a figure: give {country}"
+    more = f", or a cloud region there: {', '.join(regions[:_REGIONS_SHOWN])}" if regions else ""
+    return (
+        lines + more + ("…" if len(regions) > _REGIONS_SHOWN else "") + ", or a carbon intensity of your own"
+    )
 
 
 @cache

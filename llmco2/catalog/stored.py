@@ -6,6 +6,7 @@ from typing import Final
 
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.gpu import Gpu
+from llmco2.catalog.params import weight_elements
 from llmco2.catalog.part_precisions import LINEAR_PARTS, WEIGHT_PARTS, PartPrecisions, StoredPart
 from llmco2.catalog.precisions import (
     Precision,
@@ -74,3 +75,13 @@ def _on_gpu(part: StoredPart, gpu: Gpu, *, keep_wide: bool) -> StoredPart:
     kept = served.weight_bytes_per_element == resolve_precision(part.precision).weight_bytes_per_element
     n_bytes = part.weight_bytes_per_element if kept else served.weight_bytes_per_element
     return StoredPart(precision=served.name, weight_bytes_per_element=n_bytes, also=part.also)
+
+
+def part_names(architecture: Architecture, parts: PartPrecisions) -> dict[str, str]:
+    """Return the format of each part of the weights that the model has, by the part's name."""
+    elements = weight_elements(architecture)
+    return {
+        part: getattr(parts, part).text
+        for part in WEIGHT_PARTS
+        if getattr(elements, part) or part == "lm_head"  # a tied head reads the embedding
+    }

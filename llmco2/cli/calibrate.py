@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from llmco2.errors import InputError, explain
+from llmco2.cli.output_file import check_output
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,6 +46,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--output", metavar="FILE", required=True, help="where the factors go (.json)")
     parser.add_argument(
+        "--force", action="store_true", help="replace that file where it exists (default: ask)"
+    )
+    parser.add_argument(
         "--gpu", metavar="GPU", help="the GPU of every run, whatever the runs say: a name or a JSON datasheet"
     )
     parser.add_argument(
@@ -66,10 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from llmco2.predictor.checkpoint import load_checkpoint  # noqa: PLC0415
 
     output = Path(args.output)
-    if not output.parent.is_dir():
-        raise InputError(
-            explain(f"cannot write {output}", got=f"no folder {output.parent}", remedy="create it first")
-        )
+    check_output(output, force=args.force, inputs=[Path(args.runs)])
     table = read_runs(args.runs, allow_simulated=args.allow_simulated, include_flagged=args.include_flagged)
     runs = run_rows(table)
     if args.gpu is not None:

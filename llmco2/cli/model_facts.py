@@ -13,11 +13,10 @@ from llmco2.catalog.params import (
     kv_bytes_per_token,
     parameter_count,
     weight_bytes,
-    weight_elements,
 )
-from llmco2.catalog.part_precisions import WEIGHT_PARTS, PartPrecisions
+from llmco2.catalog.part_precisions import PartPrecisions
 from llmco2.catalog.precisions import resolve_precision
-from llmco2.catalog.stored import stored_parts
+from llmco2.catalog.stored import part_names, stored_parts
 
 _WIDE: Final = frozenset({"fp32", "tf32"})
 
@@ -42,7 +41,7 @@ def model_facts(name: str) -> Mapping[str, Any]:
         "weight_bytes": round(weight_bytes(model, parts)),
         "bytes_read_per_token": round(bytes_read_per_token(model, parts)),
         "kv_bytes_per_token": round(cached_bytes),
-        "precision": _part_names(model, parts),
+        "precision": part_names(model, parts),
         "kv_precision": cache,
         "max_context_tokens": model.max_context_tokens,
         "hidden_dim": model.hidden_dim,
@@ -74,15 +73,6 @@ def layers_by_kind(model: Architecture) -> dict[str, int]:
         "mixture_of_experts": model.n_moe_layers,
     }
     return {kind: n for kind, n in kinds.items() if n}
-
-
-def _part_names(model: Architecture, parts: PartPrecisions) -> dict[str, str]:
-    elements = weight_elements(model)
-    return {
-        part: getattr(parts, part).text
-        for part in WEIGHT_PARTS
-        if getattr(elements, part) or part == "lm_head"  # a tied head reads the embedding
-    }
 
 
 def _attention(model: Architecture) -> str:

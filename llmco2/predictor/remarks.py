@@ -10,6 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from llmco2.catalog.architecture import Architecture
+from llmco2.catalog.params import parameter_count
 from llmco2.deployment.columns import GPUS_PER_NODE
 from llmco2.deployment.deployment import Deployment
 from llmco2.predictor.columns import PredictionColumns, SizeColumns
@@ -17,6 +19,7 @@ from llmco2.records.request import UNKNOWN
 from llmco2.units import BYTES_PER_GIB
 
 UNNAMED_ENGINE: Final = "no engine was named, which widens the interval; name it (vllm, sglang, hf-eager …)"
+ASSUMED: Final = "the model was taken to have"  # what the note of a model that was not all told begins with
 ENGINE_MEMORY_SHARE: Final = (
     0.9  # of a GPU's memory that engines take by default (vLLM's gpu_memory_utilization)
 )
@@ -24,7 +27,8 @@ ENGINE_MEMORY_SHARE: Final = (
 
 def deployment_remarks(deployment: Deployment) -> tuple[str, ...]:
     """Return what is to be said of a deployment whatever the size of its requests."""
-    remarks = [UNNAMED_ENGINE] if deployment.engine == UNKNOWN else []
+    remarks = assumed_of_the_model(deployment.architecture)
+    remarks += [UNNAMED_ENGINE] if deployment.engine == UNKNOWN else []
     degree = deployment.shard_degree
     if degree > GPUS_PER_NODE:
         remarks.append(
@@ -32,6 +36,14 @@ def deployment_remarks(deployment: Deployment) -> tuple[str, ...]:
             "taken to cross the network"
         )
     return tuple(remarks)
+
+
+def assumed_of_the_model(architecture: Architecture) -> list[str]:
+    """Return what the source of a model left out, and how large the model was taken to be for it."""
+    if not architecture.assumptions:
+        return []
+    billions = parameter_count(architecture) / 1e9
+    return [f"{ASSUMED} {billions:.3g}B parameters, assuming: {', '.join(architecture.assumptions)}"]
 
 
 def size_remarks(

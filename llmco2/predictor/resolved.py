@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from llmco2.catalog.stored import part_names
 from llmco2.deployment.deployment import Deployment
 from llmco2.deployment.resolving import named_precision
 
@@ -15,24 +16,14 @@ def kv_name(asked: str, deployment: Deployment) -> str:
     chosen = named_precision(asked)
     if chosen is not None:
         return chosen.name
+    if deployment.kv_bytes_per_element < _SIXTEEN_BIT_BYTES:
+        return deployment.parts.kv_cache  # the checkpoint's own record asks for it
     if deployment.kv_bytes_per_element > _SIXTEEN_BIT_BYTES:
         return "fp32"
-    return sixteen_bit_name(deployment)
-
-
-def sixteen_bit_name(deployment: Deployment) -> str:
-    """Return the 16-bit format in which the deployment's GPU computes."""
     return "bf16" if "bf16" in deployment.gpu.peak_flops_per_s else "fp16"
 
 
 def precision_by_part(deployment: Deployment, kv_precision: str) -> str:
-    """Return the number format of each part of the model, "layers fp8-block, head and embedding bf16, KV bf16"."""
-    name, packed = deployment.precision.name, deployment.precision.quantised
-    if packed == "everything":
-        return f"weights {name}, KV {kv_precision}"
-    wide = sixteen_bit_name(deployment)
-    if packed == "experts" and deployment.architecture.n_moe_layers:
-        return (
-            f"experts {name}, attention and dense layers {wide}, head and embedding {wide}, KV {kv_precision}"
-        )
-    return f"layers {name}, head and embedding {wide}, KV {kv_precision}"
+    """Return the number format of each part of the model, "attention fp8-block, …, lm_head bf16, KV bf16"."""
+    names = part_names(deployment.architecture, deployment.parts)
+    return ", ".join([*(f"{part} {name}" for part, name in names.items()), f"KV {kv_precision}"])

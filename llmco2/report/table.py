@@ -16,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from llmco2.predictor.remarks import ASSUMED
 from llmco2.records.footprint import Carbon, Factor, Footprint
 from llmco2.records.request import UNKNOWN, InferenceRequest
 from llmco2.report import quantities
@@ -37,6 +38,7 @@ _FACTOR_NAMES: Final = {
 def footprint_table(footprint: Footprint) -> RenderableType:
     """Return ``footprint`` as something Rich can print."""
     return Group(
+        *(Text(note, style="bold yellow") for note in footprint.notes if note.startswith(ASSUMED)),
         _title(footprint),
         Text(),
         _phases(footprint),
@@ -202,7 +204,7 @@ def _verdict(footprint: Footprint) -> Iterable[RenderableType]:
         yield Text("Inside the domain the predictor was trained on.", style="green")
     else:
         yield Text("OUTSIDE the domain the predictor was trained on.", style="bold yellow")
-    yield from map(bullet, footprint.notes)
+    yield from (bullet(note) for note in footprint.notes if not note.startswith(ASSUMED))
     if footprint.predictor:
         yield Text(f"Predicted by the checkpoint {footprint.predictor!r}.", style="dim")
 

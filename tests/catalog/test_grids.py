@@ -161,3 +161,44 @@ def test_every_shipped_row_has_a_source_and_dates_and_nothing_of_boavizta(file_n
             row
         )  # a region without a figure takes its country's date
         assert "boavizta" not in " ".join(row.values()).casefold(), row
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "SE3",
+            "a part of Sweden, for which only the whole has a figure: give SWE, or a cloud region there: aws",
+        ),
+        ("SE-SE3", "a part of Sweden"),
+        ("US-CAL-CISO", "a part of United States, for which only the whole has a figure: give USA"),
+        ("us_va", "a part of United States"),
+        ("DK1", "a part of Denmark"),
+        ("NO2", "give NOR, or a cloud region there: azure:norwayeast, azure:norwaywest"),
+        ("CA-ON", "a part of Canada"),
+        ("GR-I", "a part of Greece, for which only the whole has a figure: give GRC, or a carbon intensity"),
+        ("Virginia", "cloud regions there are aws:us-east-1, azure:eastus, azure:eastus2, gcp:us-east4"),
+        ("california", "cloud regions there are aws:us-west-1, azure:westus"),
+        ("Frankfurt", "cloud regions there are aws:eu-central-1, azure:germanywestcentral, gcp:europe-west3"),
+        ("São Paulo", "aws:sa-east-1, gcp:southamerica-east1"),
+    ],
+)
+def test_a_part_of_a_country_is_refused_with_what_has_a_figure(name: str, says: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        resolve_zone(name)
+    assert says in str(caught.value)
+    assert "did you mean" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ZZ9", "SE-1234567890", "us-east-99", "Virg", "X"])
+def test_what_is_no_part_of_a_country_is_answered_with_the_nearest_names(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="Give a country, an ISO code or a cloud region"):
+        resolve_zone(name)
+
+
+def test_every_region_named_for_a_place_has_a_figure() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        resolve_zone("Virginia")
+    named = str(caught.value).rpartition(" are ")[2].split(", ")
+    assert {resolve_zone(zone).kind for zone in named} == {"cloud_region"}

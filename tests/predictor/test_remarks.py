@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from llmco2.catalog.models import resolve_model
 from llmco2.errors import InputError
 from llmco2.predictor.api import predict, predict_frame
-from llmco2.predictor.remarks import UNNAMED_ENGINE
+from llmco2.predictor.remarks import UNNAMED_ENGINE, assumed_of_the_model
 from llmco2.records.footprint import Footprint
+from llmco2.report.table import footprint_text
 
 MODEL = "Qwen/Qwen3-8B"
 
@@ -123,3 +125,33 @@ def test_stages_that_do_not_divide_the_gpus_use_one_each_and_say_so(answered: An
     answer = answered(gpu="p5.48xlarge", pipeline_parallel=3)
     assert answer.n_gpus == 3
     assert "of which the request uses 3" in notes(answer)
+
+
+def test_what_was_assumed_of_a_model_comes_first_with_its_size(answered: Any) -> None:
+    plain = resolve_model(MODEL)
+    assert assumed_of_the_model(plain) == []
+    told = dataclasses.replace(plain, assumptions=("no bias", "an MLP with a gate"))
+    assert assumed_of_the_model(told) == [
+        "the model was taken to have 8.19B parameters, assuming: no bias, an MLP with a gate"
+    ]
+    footprint = dataclasses.replace(answered(), notes=("else", *assumed_of_the_model(told)))
+    first, _, rest = footprint_text(footprint, 120).partition("\n")
+    assert first == assumed_of_the_model(told)[0]
+    assert "taken to have" not in rest
+
+
+def test_the_formats_of_all_parts_and_of_the_cache_are_named(answered: Any) -> None:
+    request = {"model": "deepseek-ai/DeepSeek-V3", "gpu": "H200", "tensor_parallel": 8}
+    parts = dict(part.rsplit(" ", 1) for part in answered(**request).precision_by_part.split(", "))
+    assert parts == {
+        "attention": "fp8-block",
+        "dense_mlp": "fp8-block",
+        "experts": "fp8-block",
+        "shared_experts": "fp8-block",
+        "router": "bf16",
+        "lm_head": "bf16",
+        "embedding": "bf16",
+        "KV": "bf16",
+    }
+    assert answered(kv_precision="fp8").precision_by_part.endswith("KV fp8")
+    assert answered(gpu="V100-32GB", prompt_tokens=64).precision_by_part.endswith("KV fp16")
