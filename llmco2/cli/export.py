@@ -208,9 +208,13 @@ def _sessions(
     options: ServerOptions, meter: EnergyMeter, factors: Callable[[str], CarbonFactors | None]
 ) -> list[ServerSession]:
     import llmco2  # noqa: PLC0415 - numpy
+    from llmco2.serving.memory import Memory  # noqa: PLC0415 - as above
     from llmco2.serving.opening import open_sessions  # noqa: PLC0415 - as above
 
-    return open_sessions(options, meter, meter.clock, lambda asked: llmco2.predict(**asdict(asked)), factors)
+    memory = None if meter.simulated else Memory()
+    return open_sessions(
+        options, meter, meter.clock, lambda asked: llmco2.predict(**asdict(asked)), factors, memory
+    )
 
 
 def _factors(zone: str | None) -> Callable[[str], CarbonFactors | None]:

@@ -10,8 +10,9 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -55,6 +56,11 @@ class Given:
     kv_precision: str | None = None
     output_tokens: float | None = None
 
+    @property
+    def said(self) -> dict[str, str | int | float]:
+        """What was said, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
@@ -72,11 +78,12 @@ def find_deployment(
     *,
     device: str | None,
     n_gpus: int | None,
+    given_by: Mapping[str, str] = MappingProxyType({}),
 ) -> Found | str:
     """Return what the server runs, or one line on what is missing and which option gives it.
 
     ``device`` is the name of its GPUs as their driver gives it, ``n_gpus`` how many are its own; ``None`` where they
-    cannot be seen from here.
+    cannot be seen from here. ``given_by`` says how a fact of ``given`` came about where it was not said just now.
     """
     model = given.model or _model(url, identity)
     if model is None:
@@ -116,7 +123,10 @@ def find_deployment(
         "precision": precision_from,
         "idle_power_w": idle_from,
     }
-    return Found(deployment=deployment, origins=origins)
+    told = {
+        name: given_by.get(name, origin) if origin == GIVEN else origin for name, origin in origins.items()
+    }
+    return Found(deployment=deployment, origins=told)
 
 
 def identity_gpu(sample: ServerSample) -> str | None:

@@ -7,16 +7,17 @@ joules of the sums are of the same seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmco2.carbon.factors import CarbonFactors
 from llmco2.errors import LLMCO2Error
 from llmco2.measurement.meters.meter import Sample
 from llmco2.serving.client import Limits
 from llmco2.serving.comparing import Predict, ServerComparison, compare_interval
-from llmco2.serving.deployment import Found, Given, find_deployment
+from llmco2.serving.deployment import GIVEN, Found, Given, find_deployment
 from llmco2.serving.errors import ServerError
 from llmco2.serving.interval import Interval
+from llmco2.serving.memory import Memory
 from llmco2.serving.server import WatchedServer
 from llmco2.serving.workload import workload
 
@@ -74,12 +75,18 @@ class ServerSession:
         served_model: str | None = None,
         factors: Callable[[str], CarbonFactors | None] = lambda _: None,
         limits: Limits | None = None,
+        memory: Memory | None = None,
     ) -> None:
-        """``now_s`` is the clock of the meter that reads ``gpus``; ``factors`` answers for a GPU's name."""
+        """``now_s`` is the clock of the meter that reads ``gpus``; ``factors`` answers for a GPU's name.
+
+        ``memory`` keeps what is ``given``, and tells what was given before.
+        """
         self._server = WatchedServer(url, served_model=served_model, limits=limits, now_s=now_s)
         self._predict, self._factors = predict, factors
         self.gpus = gpus
         self.given = given or Given()
+        self._given_by: dict[str, str] = {}
+        self._memory = memory
         self.totals = Totals()
         self.found: Found | str = "the server was not read yet"
         self.last: ServerComparison | None = None
@@ -104,6 +111,7 @@ class ServerSession:
         sample = self._server.look(lambda: None if read_gpus is None else self.joules(read_gpus()))
         identity = self._server.identity
         if identity is not None:
+            self._remember(sample.model)
             self.found = find_deployment(
                 self.url,
                 identity,
@@ -111,7 +119,25 @@ class ServerSession:
                 self.given,
                 device=self.gpus.device,
                 n_gpus=len(self.gpus.indices) or None,
+                given_by=self._given_by,
             )
+
+    def _remember(self, served_model: str | None) -> None:
+        """Keep what was said of the server, and take what was said before of the same served model; once."""
+        memory, self._memory = self._memory, None
+        if memory is None:
+            return
+        before = memory.recall(self.url)
+        gpus = self.gpus.indices if self.gpus.origin == GIVEN else None
+        if self.given.said or gpus is not None:
+            memory.keep(self.url, given=self.given, gpus=gpus, served_model=served_model)
+        if before is not None and before.served_model in (None, served_model):
+            self._given_by = {
+                name: f"remembered of {before.said_on}"
+                for name in before.given.said
+                if name not in self.given.said
+            }
+            self.given = replace(before.given, **self.given.said)  # type: ignore[arg-type]
 
     def joules(self, samples: Sequence[Sample]) -> float | None:
         """Return the counted joules of the server's own GPUs; ``None`` where one of them has none now."""

@@ -31,7 +31,7 @@ from llmco2_tui.measured import WHOLE, MeasuredPhase, compacted, entry_data
 from llmco2_tui.servers import entry_of
 from llmco2_tui.sources import SIMULATED, MachineSources
 from llmco2_tui.widgets.server_panel import ServerPanel, server_lines
-from tests.serving.conftest import Answer, EngineStandIn
+from tests.serving.conftest import Answer, EngineStandIn, page
 from tests.tui.conftest import TODAY, find_zone, fixed_factors
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -370,3 +370,63 @@ def test_the_panel_says_why_there_is_no_figure_and_fits_its_width(
 
 def texts(watched: ServerSession, width: int) -> list[str]:
     return ["".join(text for text, _ in line) for line in server_lines(watched, width)]
+
+
+def test_an_engine_elsewhere_that_counts_joules_is_measured_by_them(
+    engine: EngineStandIn, rig: SimulatedNvml
+) -> None:
+    text = page("trtllm_1").decode()
+    label = 'engine_type="trtllm",model_name="made/up-8b"'
+    far = session(engine, rig, OwnGpus(indices=(), origin="elsewhere"), given=Given(model=MODEL))
+    for made, joules in ((1000, 500.0), (1400, 1700.5)):
+        grown = text.replace(
+            f"generation_tokens_total{{{label}}} 1000", f"generation_tokens_total{{{label}}} {made}"
+        )
+        engine.serve("/prometheus/metrics", grown)
+        engine.serve("/energy_metrics", json.dumps({"total_energy_j": joules, "query_time": 1.0}))
+        far.look(None)
+        found = far.step()
+        rig.clock.sleep(5.0)
+    far.close()
+    assert found is not None
+    assert (found.measured_j, found.output_tokens) == (1200.5, 400.0)
+    assert found.predicted is not None
+    assert not isinstance(far.found, str)
+    assert (far.found.deployment.tensor_parallel, far.found.deployment.precision) == (4, "fp8")
+    assert far.found.deployment.gpu == "H100-SXM5-80GB"
+
+
+def test_two_servers_on_one_host_have_their_own_gpus_and_tokens(
+    engine: EngineStandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = EngineStandIn()
+    clocked(engine)
+    start_s = time.monotonic()
+    other.answers["/metrics"] = lambda: Answer(
+        body=moving(2 * (time.monotonic() - start_s), model="Qwen/Qwen3-8B")
+    )
+    argv = ["monitor", "--simulate", "eight", "--json"]
+    for url, gpus in ((engine.url, "1,2"), (other.url, "7")):
+        argv += ["--server", url, "--server-gpus", gpus]
+    assert main(argv) == 0
+    other.close()
+    one, two = json.loads(capsys.readouterr().out)["servers"]
+    assert (one["gpus"], two["gpus"]) == ([1, 2], [7])
+    assert (one["served_model"], two["served_model"]) == (MODEL, "Qwen/Qwen3-8B")
+    assert one["deployment"]["tensor_parallel"] == 2
+    assert two["interval"]["output_tokens_per_s"] == pytest.approx(800, rel=0.15)
+    idle_w = two["interval"]["measured_power_w"]  # the last of eight is idle
+    assert one["interval"]["measured_power_w"] > 2 * idle_w
+
+
+def test_a_server_without_any_gpu_here_is_predicted_alone(
+    engine: EngineStandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clocked(engine)
+    assert main(["monitor", "--server", engine.url, "--gpu", "H100", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    (server,) = facts["servers"]
+    assert facts["gpus"] == []
+    assert server["interval"]["measured_energy_j"] is None
+    assert server["interval"]["predicted_energy_j"] > 0
+    assert server["gpus_by"] == "this machine has no GPU that can be read"

@@ -159,6 +159,26 @@ def _servers(args: argparse.Namespace) -> Any:
     )
 
 
+def _with_asked_gpus(found: Any) -> Any:
+    """Return sources whose servers' GPUs are known, asking at the terminal for those that nothing tells."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from llmco2_tui.sources import LIVE  # noqa: PLC0415
+
+    if not found.servers.urls or found.first != LIVE:
+        return found
+    from llmco2.measurement.meters.zeus_meter import open_meter  # noqa: PLC0415
+    from llmco2.serving.memory import Memory  # noqa: PLC0415
+    from llmco2.serving.opening import ask_for_gpus  # noqa: PLC0415
+
+    try:
+        with open_meter(windows=False) as meter:
+            devices = meter.devices()
+    except MeasurementError:
+        return found  # the screen says why there is no GPU
+    return replace(found, servers=ask_for_gpus(found.servers, devices, input, Memory()))
+
+
 def _screen(args: argparse.Namespace, request: InferenceRequest | None) -> int:
     from llmco2_tui.app import MonitorApp  # noqa: PLC0415 - textual, for the screen only
     from llmco2_tui.glyphs import filter_for  # noqa: PLC0415
@@ -168,7 +188,7 @@ def _screen(args: argparse.Namespace, request: InferenceRequest | None) -> int:
     from llmco2_tui.summary import session_text  # noqa: PLC0415
 
     app = MonitorApp(
-        sources(args),
+        _with_asked_gpus(sources(args)),
         predictor(checkpoint=args.checkpoint, calibration=args.calibration),
         Options(
             rate_hz=float(args.rate),

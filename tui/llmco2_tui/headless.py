@@ -16,6 +16,7 @@ from llmco2.measurement.meters.clock import MonotonicClock
 from llmco2.measurement.meters.session_file import read_session
 from llmco2.records.request import InferenceRequest
 from llmco2.serving.facts import server_facts
+from llmco2.serving.memory import Memory
 from llmco2.serving.opening import open_sessions
 from llmco2.serving.session import ServerSession
 from llmco2_tui.campaign import CampaignFollower
@@ -110,7 +111,7 @@ def _read_once(monitor_state: MonitorState, sources: MachineSources) -> list[dic
 
 def _read_servers_alone(sources: MachineSources) -> list[dict[str, Any]]:
     sessions = open_sessions(
-        sources.servers, None, MonotonicClock(), sources.predict, zone_factors(sources.zone)
+        sources.servers, None, MonotonicClock(), sources.predict, zone_factors(sources.zone), Memory()
     )
     feed = ServerFeed(sessions, None)
     try:

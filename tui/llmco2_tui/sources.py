@@ -17,6 +17,7 @@ from llmco2.measurement.meters.meter import EnergyMeter, Sample
 from llmco2.measurement.meters.processes import GpuProcess
 from llmco2.measurement.meters.session_file import SessionEvent
 from llmco2.resources import datasets_dir
+from llmco2.serving.memory import Memory
 from llmco2.serving.opening import ServerOptions, open_sessions
 from llmco2.serving.session import ServerSession
 from llmco2_tui.grid import zone_factors
@@ -128,7 +129,12 @@ class MachineSources:
         with ExitStack() as failing:
             failing.callback(source.close)
             sessions = open_sessions(
-                self.servers, source.meter, source.meter.clock, self.predict, zone_factors(self.zone)
+                self.servers,
+                source.meter,
+                source.meter.clock,
+                self.predict,
+                zone_factors(self.zone),
+                None if source.kind == SIMULATED else Memory(),
             )
             feed = ServerFeed(sessions, source.meter)
             failing.pop_all()
