@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from llmco2.errors import InputError
 from llmco2.serving import sample as q
 from llmco2.serving.comparing import ServerComparison
+from llmco2.serving.counted_work import counted_work
 from llmco2.serving.engines import ENGINES
 from llmco2.serving.exposition import printable
 from llmco2.serving.interval import Interval
@@ -72,6 +74,27 @@ def comparison_facts(found: ServerComparison) -> dict[str, Any]:
         "operational_gco2e_per_1k_output_tokens": found.gco2e_per_1k_tokens,
         "request": None if work is None else asdict(work.request),
         "workload_notes": [] if work is None else list(work.notes),
+        "counted_work": _counted(found),
+    }
+
+
+def _counted(found: ServerComparison) -> dict[str, Any] | None:
+    """Return our count of FLOPs and bytes beside the engine's, where it estimates them."""
+    if found.workload is None:
+        return None
+    try:
+        counted = counted_work(found.interval, found.workload)
+    except InputError:
+        return None  # why it cannot be counted is why it cannot be predicted
+    if counted is None:
+        return None
+    return {
+        "flops_per_gpu": counted.flops,
+        "engine_flops_per_gpu": counted.engine_flops,
+        "flops_ratio": counted.flops_ratio,
+        "bytes_per_gpu": counted.bytes_moved,
+        "engine_bytes_per_gpu": counted.engine_bytes,
+        "bytes_ratio": counted.bytes_ratio,
     }
 
 

@@ -233,3 +233,25 @@ def sample_or_line(content: bytes) -> ServerSample | str:
         return read_sample(content, 0.0)
     except ServerError as error:
         return str(error)
+
+
+def test_prefixes_that_routers_and_frontends_put_before_names_are_known() -> None:
+    for ours, theirs in (
+        ("trtllm_", "trtllm:"),
+        ("sglang:", "sglang_"),
+        ("vllm:", "ray_vllm:"),
+        ("vllm:", "vllm_"),
+    ):
+        name = {"trtllm_": "trtllm_1", "sglang:": "sglang_0_5", "vllm:": "vllm_0_32"}[ours]
+        renamed = read_sample(page(name).replace(ours.encode(), theirs.encode()), 0.0)
+        assert renamed.counters.keys() == read(name).counters.keys()
+        assert renamed.found[q.GENERATION_TOKENS].startswith(theirs)
+
+
+def test_names_that_other_tools_document_and_no_engine_has_are_not_read() -> None:
+    text = b"sglang:num_output_tokens_total 5\nsglang:num_running_reqs 1\n"
+    assert q.GENERATION_TOKENS in read_sample(text, 0.0).missing
+    text = b"tgi_request_generated_tokens_total 5\ntgi_queue_size 7\n"
+    found = read_sample(text, 0.0)
+    assert {q.GENERATION_TOKENS, q.RUNNING} <= set(found.missing)
+    assert found.gauges[q.WAITING].total == 7

@@ -94,5 +94,13 @@ def _energy(interval: Mapping[str, Any]) -> Sequence[str]:
         each = f"{energy_text(interval['energy_per_output_token_j'])}/output token"
         grams = interval["operational_gco2e_per_1k_output_tokens"]
         lines.append(each + ("" if grams is None else f", {grams:.3g} gCO2e/1k output tokens"))
+    counted = interval["counted_work"]
+    if counted is not None:
+        ratios = [
+            f"{n} {counted[f'{n}_ratio']:.2f}×"
+            for n in ("flops", "bytes")
+            if counted[f"{n}_ratio"] is not None
+        ]
+        lines.append(f"counted work over the engine's own estimate: {', '.join(ratios)}")
     lines += [f"note: {note}" for note in interval["workload_notes"]]
     return lines
