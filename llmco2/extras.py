@@ -26,7 +26,6 @@ _EXTRA_OF: Final[Mapping[str, str]] = MappingProxyType(
         "jsonargparse": "train",
         "tensorboard": "train",
         "matplotlib": "plots",
-        "opentelemetry": "otel",
     }
 )
 

@@ -17,6 +17,7 @@ class Architecture:
     """Shape of a decoder-only language model; widths in elements, windows in tokens."""
 
     model_id: str
+    published_as: str = ""  # the name of another checkpoint of this shape, where that one was asked for
     family: str = ""  # who shares a lineage: "llama", "qwen", "gemma" (for group-aware splits)
     hidden_dim: int
     vocab_size: int
@@ -88,6 +89,16 @@ class Architecture:
     retrieved: str = ""
     confidence: str = ""
     assumptions: tuple[str, ...] = ()  # what the source left out and was taken to be, a sentence each
+
+    @property
+    def name(self) -> str:
+        """The name of the checkpoint that was asked for: its own, or that of the shape."""
+        return self.published_as or self.model_id
+
+    @property
+    def title(self) -> str:
+        """The model's name for answers; one that shares another's shape says whose."""
+        return f"{self.published_as} (shape of {self.model_id})" if self.published_as else self.model_id
 
     @property
     def n_attention_layers(self) -> int:

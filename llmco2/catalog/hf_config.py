@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from llmco2.catalog import hf_hybrids, hf_mixed, tables
+from llmco2.catalog import hf_hybrids, hf_linear, hf_mixed, hf_uneven, tables
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.hf_decoders import NULL_WIDTH_TYPES, read_decoder
 from llmco2.catalog.hf_keys import MAX_WIDTH, Config
@@ -40,6 +40,23 @@ _READERS: Final[Mapping[str, Callable[[Config, str], Architecture]]] = MappingPr
         "lfm2": hf_mixed.read_lfm2,
         "lfm2_moe": hf_mixed.read_lfm2,
         "kimi_linear": hf_mixed.read_kimi_linear,
+        "minimax": hf_linear.read_minimax,
+        "minimax_m1": hf_linear.read_minimax,
+        "minimax_text_01": hf_linear.read_minimax,
+        "recurrent_gemma": hf_linear.read_recurrent_gemma,
+        "longcat_flash": hf_linear.read_longcat,
+        "deepseek_v4": hf_linear.read_deepseek_v4,
+        "deepseek_ref": hf_linear.read_deepseek_v4,
+        "gemma3n_text": hf_uneven.read_gemma3n,
+        "gemma4_text": hf_uneven.read_gemma4,
+        "gemma4_unified_text": hf_uneven.read_gemma4,
+        "mimo_v2_flash": hf_uneven.read_mimo_v2,
+        "step3p5": hf_uneven.read_step,
+        "step3p7": hf_uneven.read_step,
+        "deci": hf_uneven.read_deci,
+        "nemotron-nas": hf_uneven.read_nemotron_nas,
+        "minimax_m3": hf_uneven.read_minimax_m3,
+        "minimax_m3_vl_text": hf_uneven.read_minimax_m3,
     }
 )
 # Sizes that no reader may take from elsewhere where the file says null.
@@ -83,14 +100,14 @@ def architecture_from_hf_config(
     """
     refuse_other_networks(values, where)
     tower = language_tower(values)
-    model_type = str(tower.get("model_type") or "")
+    model_type = _model_type(values, tower)
     if tower is not values:
         refuse_other_networks({key: v for key, v in tower.items() if key != "architectures"}, where)
     known = model_type in known_model_types()
     facts = None
     if not known:
         refuse_unnamed_decoder(values, where)
-        facts = class_facts(values)
+        facts = class_facts(values) if model_type else None
         tower = facts.values if facts else tower
     config = _config(values, tower, model_type, where)
     _refuse_null_sizes(tower, model_type, where)
@@ -111,12 +128,24 @@ def known_model_types() -> frozenset[str]:
     return frozenset(TRAITS) | frozenset(_READERS)
 
 
+def _model_type(values: Mapping[str, Any], tower: Mapping[str, Any]) -> str:
+    """Return the type of the text decoder; a tower that does not say is of the type that goes with the whole."""
+    own = str(tower.get("model_type") or "")
+    if own or tower is values:
+        return own
+    whole = str(values.get("model_type") or "")
+    return next((name for name in (f"{whole}_text", whole) if name in known_model_types()), "")
+
+
 def _config(values: Mapping[str, Any], tower: Mapping[str, Any], model_type: str, where: str) -> Config:
     merged = {key: value for key, value in tower.items() if value is not None}
     if tower is not values and isinstance(values.get("tie_word_embeddings"), bool):
         merged.setdefault("tie_word_embeddings", values["tie_word_embeddings"])
     traits = TRAITS.get(model_type)
-    return Config(values=merged, defaults=traits.defaults if traits else {}, where=where)
+    defaults = traits.defaults if traits else {}
+    if tower is values:  # only towers of multimodal files leave their sizes to the class
+        defaults = {key: value for key, value in defaults.items() if key not in _SIZES}
+    return Config(values=merged, defaults=defaults, where=where)
 
 
 def _read(config: Config, model_type: str, model_id: str) -> Architecture:

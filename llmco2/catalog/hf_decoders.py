@@ -20,6 +20,7 @@ _FOURFOLD_MLP_TYPES: Final = frozenset(
 NULL_WIDTH_TYPES: Final = _FOURFOLD_MLP_TYPES | {
     "nemotron-nas"
 }  # a null width of the MLP means the type's own
+_FALCONS: Final = frozenset({"falcon", "RefinedWebModel", "RefinedWeb"})
 Fields = dict[str, Any]
 
 
@@ -55,7 +56,7 @@ def attention_fields(config: Config, model_type: str, n_layers: int) -> Fields:
     hidden = config.whole("hidden_size", "n_embd", "d_model")
     head_dim = config.optional_whole(0, "head_dim", "attention_head_dim") or hidden // n_heads
     n_kv_heads = config.optional_whole(n_heads, "num_key_value_heads", "n_head_kv", "kv_n_heads")
-    if model_type == "falcon":
+    if model_type in _FALCONS:
         n_kv_heads = _falcon_kv_heads(config, n_heads)
     if n_kv_heads < 1 or n_heads % n_kv_heads:
         raise FileFormatError(
@@ -107,6 +108,7 @@ def sliding_layers(config: Config, model_type: str, n_layers: int) -> tuple[int,
     window = config.optional_whole(0, "sliding_window", "attention_chunk_size")
     kinds = config.get("layer_types")
     if isinstance(kinds, list) and window:
+        config.get("sliding_window_pattern", "_sliding_window_pattern")  # says the same
         return window, sum(kind in _WINDOWED_LAYER_KINDS for kind in kinds[:n_layers])
     decided = config.get("use_sliding_window") is not None or model_type.startswith("qwen")
     if not window or (decided and not config.flag("use_sliding_window", default=False)):
@@ -214,7 +216,7 @@ def _other_params(arch: Architecture, config: Config, model_type: str, traits: T
 
 
 def _norms_per_layer(config: Config, model_type: str, traits: Traits) -> int:
-    if model_type == "falcon":
+    if model_type in _FALCONS:
         if config.flag("new_decoder_architecture", default=False):
             return config.optional_whole(2, "num_ln_in_parallel_attn")
         return 1 if config.flag("parallel_attn", default=True) else 2
@@ -238,6 +240,8 @@ def _qk_norms(arch: Architecture, config: Config, traits: Traits, model_type: st
         model_type in {"glm4_moe", "bailing_moe_v2"} and config.flag("use_qk_norm", default=False)
     ):
         return 2 * arch.head_dim
+    if traits.qk_norm == "head-affine":
+        return 4 * arch.head_dim
     if traits.qk_norm == "affine":
         return 2 * width
     on_demand = {"cohere": "use_qk_norm", "stablelm": "qk_layernorm"}

@@ -35,13 +35,15 @@ def layer_plan(config: Config, model_type: str, arch: Architecture) -> LayerPlan
         layers = {part: frozenset(_where(kinds, kind)) for part, kind in _NEMOTRON_PARTS.items()}
         return LayerPlan(n_layers=len(kinds), layers=layers)
     mixers = arch.n_attention_layers + arch.n_recurrent_layers
-    n_layers = max(mixers, arch.n_dense_mlp_layers + arch.n_moe_layers, 1)
+    beside = arch.n_dense_mlp_layers + arch.n_moe_layers > mixers > 0
+    n_layers = max(mixers, 1) if beside else max(mixers, arch.n_dense_mlp_layers + arch.n_moe_layers, 1)
     if model_type == "falcon_h1":
         n_layers = max(arch.n_attention_layers, 1)
     return LayerPlan(
         n_layers=n_layers,
-        layers={**_mixers(config, n_layers), **_feed_forwards(config, arch, n_layers)},
+        layers={**_mixers(config, n_layers), **({} if beside else _feed_forwards(config, arch, n_layers))},
         linear_attention_is_self_attn=model_type in _SHARED_NAME_FAMILIES,
+        experts_beside_mlp=beside,
     )
 
 

@@ -105,28 +105,48 @@ def read_kimi_linear(config: Config, model_id: str) -> Architecture:
     n_attention = len(full) if isinstance(full, list) else count_kind(config, "full_attention", n_layers)
     shape |= attention_fields(config, "kimi_linear", n_attention)
     renamed = {
-        **config.values,
         "num_experts_per_tok": config.whole("num_experts_per_token", "num_experts_per_tok"),
         "n_shared_experts": config.optional_whole(0, "num_shared_experts", "n_shared_experts"),
     }
-    experts = Config(values=renamed, defaults=config.defaults, where=config.where)
-    shape |= mlp_fields(experts, "kimi_linear", _KIMI, n_layers)
+    shape |= mlp_fields(config.over(renamed), "kimi_linear", _KIMI, n_layers)
+    shape |= _latent_experts(config, shape)
     heads = linear.optional_whole(0, "num_heads") or config.whole("linear_num_heads")
     head_dim = linear.optional_whole(0, "head_dim") or config.whole("linear_head_dim")
     inner = heads * head_dim
-    columns, remainder = divmod(2 * head_dim * inner, hidden)
+    full_rank = linear.flag("use_full_rank_gate", default=False)
+    columns, remainder = divmod((1 if full_rank else 2) * head_dim * inner, hidden)
+    gates = inner + head_dim if full_rank else 2 * head_dim
     shape |= {
         "n_recurrent_layers": n_layers - n_attention,
-        "recurrent_in_dim": 3 * inner + heads + 2 * head_dim + columns,
+        "recurrent_in_dim": 3 * inner + heads + gates + columns,
         "recurrent_inner_dim": inner,
         "recurrent_conv_dim": 3 * inner,
         "recurrent_conv_width": linear.optional_whole(4, "short_conv_kernel_size"),
         "recurrent_state_elements": heads * head_dim * head_dim,
     }
-    other = (2 * n_layers + 1) * hidden + n_attention * shape["kv_lora_rank"]
+    shape["gated_attention_output"] = config.flag("mla_use_output_gate", default=False)
+    other = (2 * n_layers + 1) * hidden + n_attention * (shape["kv_lora_rank"] + shape["q_lora_rank"])
+    other += shape.pop("latent_params", 0)
     other += (n_layers - n_attention) * (heads + inner + head_dim + remainder)  # decay, step bias, norm
     other += shape["n_moe_layers"] * shape["n_experts"]
     return Architecture(**shape, other_params=other)
+
+
+def _latent_experts(config: Config, shape: Fields) -> Fields:
+    """Return experts that work at a narrower width than the stream, between two projections that all share.
+
+    They have the elements of experts on the full width that are narrower by the same factor; the projections go to
+    ``latent_params``.
+    """
+    latent = config.optional_whole(0, "routed_expert_hidden_size")
+    if not latent or not shape.get("n_moe_layers"):
+        return {}
+    hidden = shape["hidden_dim"]
+    width, left = divmod(shape["expert_ffn_dim"] * latent, hidden)
+    if left:
+        raise FileFormatError(explain(f"{config.where}: routed_expert_hidden_size does not fit", got=latent))
+    projections = shape["n_moe_layers"] * 2 * hidden * latent
+    return {"expert_ffn_dim": width, "latent_params": projections}
 
 
 def count_kind(config: Config, kind: str, n_layers: int) -> int:

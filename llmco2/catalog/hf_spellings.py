@@ -110,6 +110,37 @@ def _shared_experts(config: Config) -> Values:
     return {"n_shared_experts": config.optional_whole(0, "num_shared_experts", "n_shared_experts")}
 
 
+def _arctic(config: Config) -> Values:
+    """Arctic: experts in every layer beside a dense MLP as wide as the stream, counted as a shared expert."""
+    dense = config.flag("use_residual", default=True) or config.flag("parallel_attn_mlp_res", default=False)
+    return {"shared_expert_intermediate_size": config.whole("hidden_size") if dense else 0}
+
+
+def _qwen(config: Config) -> Values:
+    """Qwen 1: the width in the file is that of gate and up projections together."""
+    return {"intermediate_size": config.whole("intermediate_size") // 2}
+
+
+def _refined_web(config: Config) -> Values:
+    """Falcon under its first name: grouped heads of the 40B are counted by ``n_head_kv`` alone."""
+    grouped = config.optional_whole(0, "n_head_kv")
+    return {"new_decoder_architecture": True, "num_kv_heads": grouped} if grouped else {}
+
+
+def _mllama(config: Config) -> Values:
+    """Llama 3.2 Vision: layers that attend to an image are skipped for text."""
+    crossing = config.get("cross_attention_layers")
+    n_layers = config.whole("num_hidden_layers")
+    skipped = (
+        [i for i in crossing if isinstance(i, int) and i < n_layers] if isinstance(crossing, list) else []
+    )
+    return {"num_hidden_layers": n_layers - len(set(skipped))}
+
+
+def _granite_shared(config: Config) -> Values:
+    return {"shared_expert_intermediate_size": config.optional_whole(0, "shared_intermediate_size")}
+
+
 def _of_every_layer(config: Config, key: str) -> int | None:
     value = config.get(key)
     if isinstance(value, list) and value and value.count(value[0]) == len(value):
@@ -128,5 +159,12 @@ _REWRITERS: Final[Mapping[str, Callable[[Config], Values]]] = MappingProxyType(
         "bailing_moe": _shared_experts,
         "bailing_moe_v2": _shared_experts,
         "exaone_moe": _shared_experts,
+        "hy_v3": _shared_experts,
+        "arctic": _arctic,
+        "qwen": _qwen,
+        "RefinedWebModel": _refined_web,
+        "RefinedWeb": _refined_web,
+        "mllama_text_model": _mllama,
+        "granitemoeshared": _granite_shared,
     }
 )

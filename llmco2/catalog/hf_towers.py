@@ -38,7 +38,10 @@ _OTHER_USES: Final = (
     (re.compile(r"Rank(?:ing|er)|Scor(?:ing|er)"), "ranks texts"),
     (re.compile(r"Embed|Retriev|Bidirectional|SentenceTransformer"), "embeds texts"),
     (re.compile(r"MaskedLM$|Encoder(?:Model)?$"), "is an encoder"),
-    (re.compile(r"(?<!LMHead)(?<!Chat)(?<!ChatGLM)Model$"), "has no language-model head: it embeds texts"),
+    (
+        re.compile(r"(?<!LMHead)(?<!Chat)(?<!ChatGLM)(?<!Omni)Model$"),
+        "has no language-model head: it embeds texts",
+    ),
 )
 _DRAFT_KEYS: Final = (
     "draft_vocab_size",

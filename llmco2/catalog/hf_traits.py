@@ -41,6 +41,23 @@ class Traits:
 
 _LLAMA_DEFAULTS: Final = MappingProxyType(
     {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+    | {"vocab_size": 32_000}
+)
+_MISTRAL_DEFAULTS: Final = MappingProxyType(
+    {"hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32, "num_attention_heads": 32}
+    | {"num_key_value_heads": 8, "vocab_size": 32_000}
+)
+_QWEN2_DEFAULTS: Final = MappingProxyType(
+    {"hidden_size": 4096, "intermediate_size": 22_016, "num_hidden_layers": 32, "num_attention_heads": 32}
+    | {"vocab_size": 151_936}
+)
+_GEMMA_DEFAULTS: Final = MappingProxyType(
+    {"hidden_size": 3072, "intermediate_size": 24_576, "num_hidden_layers": 28, "num_attention_heads": 16}
+    | {"head_dim": 256, "vocab_size": 256_000}
+)
+_GEMMA2_DEFAULTS: Final = MappingProxyType(
+    {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8}
+    | {"num_key_value_heads": 4, "head_dim": 256, "vocab_size": 256_000, "sliding_window": 4096}
 )
 _GEMMA3_DEFAULTS: Final = MappingProxyType(
     {"vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
@@ -48,6 +65,16 @@ _GEMMA3_DEFAULTS: Final = MappingProxyType(
 _LLAMA: Final = Traits(
     family="llama", qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias"
 )
+_FALCON: Final = Traits(
+    family="falcon",
+    norm_vectors=2,
+    qkv_bias="bias",
+    out_bias="bias",
+    mlp_bias="bias",
+    gated_mlp=False,
+    tied=True,
+)
+_QWEN2: Final = Traits(family="qwen", qkv_bias=True, defaults=_QWEN2_DEFAULTS)
 _QWEN3: Final = Traits(family="qwen", qkv_bias="attention_bias", out_bias="attention_bias", qk_norm="head")
 _GEMMA3: Final = Traits(
     family="gemma", norms_per_layer=4, qk_norm="head", tied=True, defaults=_GEMMA3_DEFAULTS
@@ -68,7 +95,43 @@ TRAITS: Final[Mapping[str, Traits]] = MappingProxyType(
             defaults=_LLAMA_DEFAULTS,
         ),
         "llama4_text": Traits(family="llama"),
-        "mistral": Traits(family="mistral", defaults={"num_key_value_heads": 8}),
+        "mistral": Traits(family="mistral", defaults=_MISTRAL_DEFAULTS),
+        "mistral4": Traits(family="mistral"),
+        "mllama_text_model": Traits(family="llama"),
+        "arctic": Traits(family="arctic"),
+        "qwen": Traits(family="qwen", qkv_bias=True),
+        "qwen2_5_vl_text": _QWEN2,
+        "qwen2_vl_text": _QWEN2,
+        "qwen2_5_omni_text": _QWEN2,
+        "qwen2_5_vl": _QWEN2,
+        "qwen2_vl": _QWEN2,
+        "qwen3_omni_moe_text": _QWEN3,
+        "jais2": Traits(
+            family="jais",
+            norm_vectors=2,
+            qkv_bias="attention_bias",
+            out_bias="attention_bias",
+            mlp_bias="mlp_bias",
+            gated_mlp=False,
+        ),
+        "persimmon": Traits(
+            family="persimmon",
+            norm_vectors=2,
+            qkv_bias=True,
+            out_bias=True,
+            mlp_bias=True,
+            qk_norm="head-affine",
+            gated_mlp=False,
+        ),
+        "granitemoeshared": Traits(family="granite"),
+        "hy_v3": Traits(family="hunyuan", qk_norm="head", router_bias=True),
+        "hyperclovax": Traits(
+            family="hyperclovax", qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias"
+        ),
+        "axk1": Traits(family="axk", router_bias=True),
+        "youtu": Traits(family="youtu"),
+        "RefinedWebModel": _FALCON,
+        "RefinedWeb": _FALCON,
         "ministral": Traits(family="mistral"),
         "ministral3": Traits(family="mistral", defaults={"head_dim": 128}),
         "mixtral": Traits(family="mistral"),
@@ -76,15 +139,15 @@ TRAITS: Final[Mapping[str, Traits]] = MappingProxyType(
         "internlm3": Traits(family="internlm"),
         "baichuan": Traits(family="baichuan"),
         "aquila": Traits(family="aquila"),
-        "qwen2": Traits(family="qwen", qkv_bias=True),
+        "qwen2": _QWEN2,
         "qwen2_moe": Traits(family="qwen", qkv_bias=True, shared_expert_gate=True),
         "qwen3": _QWEN3,
         "qwen3_moe": _QWEN3,
         "qwen3_vl_text": _QWEN3,
         "qwen3_vl_moe_text": _QWEN3,
         "mimo": Traits(family="mimo", qkv_bias=True),
-        "gemma": Traits(family="gemma", tied=True),
-        "gemma2": Traits(family="gemma", norms_per_layer=4, tied=True),
+        "gemma": Traits(family="gemma", tied=True, defaults=_GEMMA_DEFAULTS),
+        "gemma2": Traits(family="gemma", norms_per_layer=4, tied=True, defaults=_GEMMA2_DEFAULTS),
         "gemma3_text": _GEMMA3,
         "phi": Traits(
             family="phi",
@@ -181,15 +244,7 @@ TRAITS: Final[Mapping[str, Traits]] = MappingProxyType(
             gated_mlp=False,
             tied=True,
         ),
-        "falcon": Traits(
-            family="falcon",
-            norm_vectors=2,
-            qkv_bias="bias",
-            out_bias="bias",
-            mlp_bias="bias",
-            gated_mlp=False,
-            tied=True,
-        ),
+        "falcon": _FALCON,
         "mpt": Traits(family="mpt", gated_mlp=False, tied=True),
         "stablelm": Traits(
             family="stablelm", norm_vectors=2, qkv_bias="use_qkv_bias", parallel_key="use_parallel_residual"

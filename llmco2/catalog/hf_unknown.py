@@ -6,6 +6,7 @@ transformers contradicts does too. What was taken for granted is said in ``assum
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -27,15 +28,43 @@ _SHAPE_LIKE: Final = re.compile(
     r"|(?:_size|_dim|_rank|_width|_heads?|_layers?|_groups?|_experts?|_blocks?|_topk|_top_k|_list|_enum|_per_layer"
     r"|_pattern|_interval|_freq|_period|_offset|_ratios?|_types?|_state|_expansion|_window|_multiplier|_setting)$"
 )
-# Keys with that look that change no matrix of the decoder.
-_HARMLESS: Final = re.compile(
-    r"(?:rope|rotary|token|attn_impl|_attn_implementation|dropout|drop|init|norm_eps|epsilon|label|beam|loss|aux|bos|eos|pad"
-    r"|return|sequence|position|output_|cache|dtype|scoring|topk_method|topk_group|n_group|norm_topk|pretraining_tp"
-    r"|scaling|scale|logit|softcap|nextn|mtp|vision|image|audio|video|visual|spatial|temporal_patch|tie_|torch|transformers"
-    r"|tokenizer|problem|chunk_size_feed|prefix|bad_words|penalty|_type$|gradient|checkpoint|ep_size|alpha|beta|theta"
-    r"|jitter|z_loss|renorm|bias|hidden_act|activation|ngram|num_labels|num_samples|max_|min_|decoder_start|cross_attention_hidden)"
+# Keys with that look that change no matrix of the decoder: by a word between their underscores, or whole.
+_HARMLESS_WORDS: Final = frozenset(
+    {"rope", "rotary", "theta", "mrope", "dropout", "drop", "pdrop", "init", "initializer", "eps", "epsilon"}
+    | {
+        "label",
+        "labels",
+        "beam",
+        "beams",
+        "loss",
+        "aux",
+        "bos",
+        "eos",
+        "pad",
+        "padding",
+        "sequences",
+        "cache",
+    }
+    | {"dtype", "scoring", "scaling", "logit", "logits", "softcap", "softcapping", "nextn", "mtp", "vision"}
+    | {"image", "audio", "video", "visual", "patch", "tie", "torch", "transformers", "tokenizer", "problem"}
+    | {
+        "penalty",
+        "gradient",
+        "checkpoint",
+        "checkpointing",
+        "alpha",
+        "beta",
+        "jitter",
+        "temperature",
+        "id",
+        "ids",
+    }
+    | {"index", "position", "positions"}
 )
-_PREFIXES_ALWAYS: Final = ("kv_lora", "o_lora")
+_HARMLESS_KEYS: Final = frozenset(
+    {"n_group", "topk_group", "n_ctx", "max_window_layers", "attention_multiplier", "embedding_multiplier"}
+    | {"residual_multiplier", "moe_routed_scaling_factor", "router_aux_loss_coef"}
+)
 
 
 def checked_unknown(
@@ -84,11 +113,12 @@ def unused_shapes(values: Mapping[str, Any], used: Collection[str]) -> list[str]
     return sorted(
         key
         for key, value in values.items()
-        if key not in used
-        and _SHAPE_LIKE.search(key)
-        and not _HARMLESS.search(key)
-        and _says_something(value)
+        if key not in used and _SHAPE_LIKE.search(key) and not _harmless(key) and _says_something(value)
     )
+
+
+def _harmless(key: str) -> bool:
+    return key in _HARMLESS_KEYS or not _HARMLESS_WORDS.isdisjoint(key.casefold().split("_"))
 
 
 def _says_something(value: Any) -> bool:
@@ -112,6 +142,4 @@ def _refuse_ungated(config: Config, model_type: str) -> None:
 
 
 def _assuming(arch: Architecture, line: str) -> Architecture:
-    import dataclasses  # noqa: PLC0415
-
     return dataclasses.replace(arch, assumptions=(line, *arch.assumptions))

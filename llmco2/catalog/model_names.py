@@ -7,8 +7,9 @@ Organisation and tuning (instruct, chat, base) change no shape, so they never de
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _SPLIT: Final = re.compile(r"[-_:\s]+")
@@ -80,3 +81,42 @@ def folded(name: str, *, drop_tuning: bool = False, drop_dates: bool = False) ->
         apart = key[-1:].isdigit() and part[:1].isdigit()
         key += f"-{part}" if apart else part
     return key.removeprefix("meta") if key.startswith("metallama") else key
+
+
+_NARROW_CACHE: Final = re.compile(r"[-_.]fp8[-_.]kv(?:[-_.]|$)", re.IGNORECASE)
+_LINEAGE: Final = re.compile(r"[a-z]{2,}")
+_SIZE: Final = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)b(?![a-z])", re.IGNORECASE)
+_LEAST_LIKENESS: Final = 0.6  # of two families' words, one of them misspelt
+_MOST_APART: Final = 3.0  # times in size, beyond which no model is suggested for another
+
+
+def has_narrow_cache(name: str) -> bool:
+    """Return whether the name says that the checkpoint's KV cache is in FP8, as in "-FP8-KV"."""
+    return _NARROW_CACHE.search(bare_name(name)) is not None
+
+
+def same_lineage(name: str, known: Iterable[str]) -> list[str]:
+    """Return those of ``known`` that ``name`` may mean: of a family's word like one of its, of about its size."""
+    words, size = _LINEAGE.findall(bare_name(name)), _size_of(name)
+    return [
+        candidate
+        for candidate in known
+        if _near(size, _size_of(candidate)) and any(_alike(word, _family(candidate)) for word in words)
+    ]
+
+
+def _family(candidate: str) -> str:
+    return next((word for word in _LINEAGE.findall(candidate.casefold()) if word != "meta"), "")
+
+
+def _alike(one: str, other: str) -> bool:
+    return one == other or difflib.SequenceMatcher(None, one, other).ratio() >= _LEAST_LIKENESS
+
+
+def _size_of(name: str) -> float:
+    found = _SIZE.search(bare_name(name))
+    return float(found.group(1)) if found else 0.0
+
+
+def _near(one: float, other: float) -> bool:
+    return not one or not other or 1.0 / _MOST_APART <= one / other <= _MOST_APART

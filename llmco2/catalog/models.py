@@ -17,11 +17,16 @@ from typing import Any, Final
 
 from llmco2.catalog import model_names, tables, uncovered
 from llmco2.catalog.architecture import Architecture
-from llmco2.catalog.hf_config import read_hf_config
+from llmco2.catalog.checkpoint_folder import holds_checkpoint, read_checkpoint
+from llmco2.catalog.part_precisions import WEIGHT_PARTS, PartPrecisions, StoredPart
 from llmco2.catalog.precisions import resolve_precision
+from llmco2.catalog.provider_names import ProviderName, provider_name
+from llmco2.catalog.stored import stored_parts
 from llmco2.errors import FileFormatError, InputError, UnknownNameError, explain
 
-_NOT_COLUMNS: Final = frozenset({"stored", "assumptions"})  # only a checkpoint's own record has them
+_NOT_COLUMNS: Final = frozenset(
+    {"stored", "assumptions", "published_as"}
+)  # of one checkpoint, not of a shape
 _FIELDS: Final = tuple(field for field in dataclasses.fields(Architecture) if field.name not in _NOT_COLUMNS)
 COLUMNS: Final = tuple(field.name for field in _FIELDS)
 _TEXT_FIELDS: Final = frozenset(
@@ -38,6 +43,13 @@ _FLAG_FIELDS: Final = frozenset(
     }
 )
 _OPTIONAL_FIELDS: Final = frozenset({"max_context_tokens", "stated_params"})
+PART_COLUMNS: Final = ("name", "checkpoint_precision", *WEIGHT_PARTS, "kv_cache")
+_NATIVE_FOUR_BIT: Final = frozenset(
+    {"mxfp4", "nvfp4", "int4"}
+)  # which a server of 4-bit files leaves as they are
+_BY_ORGANISATION: Final = frozenset(
+    {"qwen/qwen3-coder"}
+)  # of that organisation alone; the bare name is another model
 ALIAS_COLUMNS: Final = ("alias", "model_id", "checkpoint_precision")
 
 
@@ -45,7 +57,9 @@ ALIAS_COLUMNS: Final = ("alias", "model_id", "checkpoint_precision")
 def load_models() -> Mapping[str, Architecture]:
     """Return every architecture of ``datasets/models.csv`` by its id, in the table's order."""
     rows = tables.read_table("models.csv", COLUMNS)
-    models = (_from_row(row, f"models.csv line {line}") for line, row in enumerate(rows, start=2))
+    models = (
+        _with_parts(_from_row(row, f"models.csv line {line}")) for line, row in enumerate(rows, start=2)
+    )
     with tables.shipped("models.csv"):
         return MappingProxyType({model.model_id: model for model in models})
 
@@ -64,24 +78,33 @@ def load_aliases() -> Sequence[tuple[str, str, str]]:
 def resolve_model(name_or_path: str | Path) -> Architecture:
     """Return the architecture that ``name_or_path`` means: a name, or a ``config.json`` or its directory.
 
-    Raises UnknownNameError with the nearest ids, FileFormatError for a damaged or foreign file.
+    A folder or file that exists wins over a name that the catalog knows, and ``assumptions`` say so. Raises
+    UnknownNameError with the nearest ids, FileFormatError for a damaged or foreign file.
     """
     if isinstance(name_or_path, Path) or _is_spelled_as_path(name_or_path):
-        return read_hf_config(_expanded(Path(name_or_path)))
-    found = _known(name_or_path)
+        return read_checkpoint(_expanded(Path(name_or_path)), resolve_model)
+    use = uncovered.why_no_generator(name_or_path)
+    found = None if use else _known(name_or_path)
+    if name_or_path.strip() and holds_checkpoint(Path(name_or_path)):
+        read = read_checkpoint(Path(name_or_path), resolve_model)
+        return _said_to_be_here(read, name_or_path) if found else read
     if found is not None:
         return found
-    if name_or_path.strip() and _holds_a_config(Path(name_or_path)):
-        return read_hf_config(Path(name_or_path))
-    reason = uncovered.why_no_model(name_or_path)
+    reason = use or uncovered.why_no_model(name_or_path)
     if reason:
         raise UnknownNameError("model", name_or_path, (), remedy=reason)
+    known = [model_id.rsplit("/", 1)[-1] for model_id in load_models()]
     raise UnknownNameError(
         "model",
         name_or_path,
-        [model_id.rsplit("/", 1)[-1] for model_id in load_models()],
+        model_names.same_lineage(provider_name(name_or_path).name, known),
         remedy="or give the path of its config.json",
     )
+
+
+def _said_to_be_here(model: Architecture, name: str) -> Architecture:
+    line = f"{name} is a folder here: its own configuration answers, not the catalog's model of that name"
+    return dataclasses.replace(model, assumptions=(line, *model.assumptions))
 
 
 def architecture_from_shape(
@@ -163,38 +186,92 @@ def _expanded(path: Path) -> Path:
         raise FileFormatError(explain(f"cannot read {path}", got=error)) from error
 
 
-def _holds_a_config(folder: Path) -> bool:
-    try:
-        return (folder / "config.json").is_file()
-    except (OSError, ValueError):  # no such path can be: too long, or with a NUL
-        return False
-
-
 def _known(name: str) -> Architecture | None:
-    index = _index()
-    for key, precision in model_names.candidate_keys(name):
-        entry = index.get(key)
-        if entry is not None:
-            model_id, alias_precision = entry
-            chosen = precision or alias_precision
-            model = load_models()[model_id]
-            return dataclasses.replace(model, checkpoint_precision=chosen) if chosen else model
+    provided = provider_name(name)
+    entry = _full_index().get(provided.name.casefold())
+    candidates: list[tuple[tuple[str, str, str] | None, str]] = [(entry, "")]
+    candidates += [
+        (_index().get(key), precision) for key, precision in model_names.candidate_keys(provided.name)
+    ]
+    for found, named_precision in candidates:
+        if found is not None:
+            return _checkpoint(found, named_precision, provided)
     return None
 
 
+def _checkpoint(found: tuple[str, str, str], named_precision: str, provided: ProviderName) -> Architecture:
+    """Return the catalog's shape as the checkpoint that was named: its own name, format and parts."""
+    model_id, alias_precision, alias = found
+    model = load_models()[model_id]
+    parts = load_parts().get(model_names.folded(provided.name))
+    chosen = named_precision or alias_precision
+    assumptions: tuple[str, ...] = ()
+    if not named_precision and provided.precision and model.checkpoint_precision not in _NATIVE_FOUR_BIT:
+        chosen, assumptions = provided.precision, (provided.said_by,)
+    changes: dict[str, Any] = {"published_as": alias, "assumptions": assumptions}
+    if chosen:
+        changes["checkpoint_precision"] = chosen
+        model = dataclasses.replace(model, stored=None)  # of the checkpoint in its own format
+    if parts is not None and alias:
+        changes |= {"stored": parts[1], "checkpoint_precision": parts[0]}
+    elif model_names.has_narrow_cache(provided.name):
+        narrowed = dataclasses.replace(model, checkpoint_precision=chosen)
+        changes["stored"] = dataclasses.replace(stored_parts(narrowed), kv_cache="fp8")
+    kept = {key: value for key, value in changes.items() if value}
+    return dataclasses.replace(model, **kept) if kept else model
+
+
 @lru_cache(maxsize=1)
-def _index() -> Mapping[str, tuple[str, str]]:
-    """Return (model id, precision or "") by folded name; table ids beat aliases, literal keys short ones."""
-    index: dict[str, tuple[str, str]] = {}
+def _full_index() -> Mapping[str, tuple[str, str, str]]:
+    """Return entries by the whole name in lower case, for names that differ by their organisation alone."""
+    return {
+        alias.casefold(): (model, precision, alias)
+        for alias, model, precision in load_aliases()
+        if "/" in alias
+    }
+
+
+@lru_cache(maxsize=1)
+def _index() -> Mapping[str, tuple[str, str, str]]:
+    """Return (model id, precision or "", alias or "") by folded name; ids beat aliases, literal keys short ones."""
+    index: dict[str, tuple[str, str, str]] = {}
     models = load_models()
     for drop_tuning in (False, True):
         for model_id in models:
-            index.setdefault(model_names.folded(model_id, drop_tuning=drop_tuning), (model_id, ""))
-    for alias, model_id, precision in load_aliases():
-        index.setdefault(model_names.folded(alias), (model_id, precision))
-    for alias, model_id, precision in load_aliases():
-        index.setdefault(model_names.folded(alias, drop_tuning=True), (model_id, precision))
+            index.setdefault(model_names.folded(model_id, drop_tuning=drop_tuning), (model_id, "", ""))
+    for drop_tuning in (False, True):
+        for alias, model_id, precision in load_aliases():
+            if alias.casefold() in _BY_ORGANISATION:
+                continue
+            key = model_names.folded(alias, drop_tuning=drop_tuning)
+            bare = [model_names.folded(name, drop_tuning=True) for name in (alias, model_id)]
+            index.setdefault(key, (model_id, precision, "" if bare[0] == bare[1] else alias))
     return index
+
+
+@lru_cache(maxsize=1)
+def load_parts() -> Mapping[str, tuple[str, PartPrecisions]]:
+    """Return (precision, parts) of published checkpoints whose parts differ, by folded name."""
+    rows = tables.read_table("model_parts.csv", PART_COLUMNS)
+    return {
+        model_names.folded(row["name"]): (row["checkpoint_precision"], _parts_of_row(row)) for row in rows
+    }
+
+
+def _with_parts(model: Architecture) -> Architecture:
+    parts = load_parts().get(model_names.folded(model.model_id))
+    return dataclasses.replace(model, stored=parts[1]) if parts else model
+
+
+def _parts_of_row(row: Mapping[str, str]) -> PartPrecisions:
+    """Return the parts of a row whose cells read "nvfp4" or, with the mean bytes, "nvfp4+bf16:1.1"."""
+    parts = {}
+    for part in WEIGHT_PARTS:
+        names, _, n_bytes = (row[part] or "bf16").partition(":")
+        first, *others = names.split("+")
+        mean = float(n_bytes) if n_bytes else resolve_precision(first).weight_bytes_per_element
+        parts[part] = StoredPart(precision=first, weight_bytes_per_element=mean, also=tuple(others))
+    return PartPrecisions(**parts, kv_cache=row["kv_cache"])
 
 
 def _from_row(row: Mapping[str, str], where: str) -> Architecture:

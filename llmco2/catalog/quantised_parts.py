@@ -34,6 +34,7 @@ class LayerPlan:
         default_factory=dict
     )  # by part; one that is missing is not known
     linear_attention_is_self_attn: bool = False
+    experts_beside_mlp: bool = False  # a layer has both, and "mlp" names the MLP alone
 
 
 def parts_of_rules(
@@ -102,7 +103,10 @@ def _assigned(rules: Rules, wide: Scheme, plan: LayerPlan) -> _Assigned:
 
 
 def _cells(pattern: str, plan: LayerPlan) -> Iterator[Cell]:
+    mlp_alone = plan.experts_beside_mlp and "mlp" in pattern and "expert" not in pattern
     for cell in cells_of(pattern, plan.n_layers):
+        if mlp_alone and cell.part in {"experts", "shared_experts"}:
+            continue
         yield cell
         if plan.linear_attention_is_self_attn and cell.part == "attention" and cell.module in _SHARED_NAME:
             yield Cell("recurrent", _SHARED_NAME[cell.module], cell.layer)

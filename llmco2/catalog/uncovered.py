@@ -38,8 +38,7 @@ _MODELS: Final = tuple(
         (r"(?:claude|gemini|palm-?2?$|bard$|chinchilla|gopher|lamda|nova-(?:lite|micro|pro)|grok-[34])", _UNPUBLISHED),
         (r"(?:rwkv|v\d-eagle|v\d-finch)", _OTHER_MIXER),
         (r"(?:stripedhyena|evo-|hyena|hymba|zamba|ring-(?:mini|flash)-linear)", _OTHER_MIXER),
-        (r"(?:gemma-?3n|gemma-?4)", _UNEVEN),
-        (r"(?:openelm|mimo-v2|step-?3|llama-3_1-nemotron-(?:51b|ultra-253b))", _UNEVEN),
+        (r"(?:openelm|gemma-?4-e\d|llama-3_1-nemotron-(?:51b|ultra-253b))", _UNEVEN),
         (r"opt-350m$", _NARROW),
         (r"i?q[2356](?:_k|_[01]|_xx?s)?(?:_[sml]|_xl)?(?:[-_.]gguf)?$", _BITS),
     )
@@ -91,6 +90,29 @@ _SHARED_NAMES: Final = {
     "rtx4000": ("RTX-A4000", "RTX-4000-Ada", "RTX-4000-SFF-Ada"),
     "rtx4500": ("RTX-A4500", "RTX-4500-Ada"),
 }
+
+
+_OTHER_USES: Final = tuple(
+    (re.compile(rf"(?:^|[-_./:\s])(?:{words})(?:[-_./:\s]|$)"), use)
+    for words, use in (
+        (
+            "embed(?:ding|der)?s?|nv-embed|e5-mistral|gte-qwen2|sfr-embedding|bge",
+            "it embeds texts and generates none",
+        ),
+        ("rerank(?:er|ing)?", "it ranks texts and generates none"),
+        ("reward|prm|orm|rm", "it gives scores and generates no text"),
+        (
+            r"eagle\d*|medusa|hydra|speculator|dflash",
+            "it drafts tokens for another model: give the one it serves",
+        ),
+    )
+)
+
+
+def why_no_generator(name: str) -> str:
+    """Return what a model named so does instead of generating text, or "" where its name says nothing of it."""
+    spelled = name.strip().casefold()
+    return next((use for pattern, use in _OTHER_USES if pattern.search(spelled)), "")
 
 
 def why_no_model(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from llmco2.catalog.params import (
     kv_bytes_per_token,
     parameter_count,
     weight_bytes,
+    weight_elements,
 )
 from llmco2.catalog.part_precisions import PartPrecisions
 from llmco2.catalog.precisions import resolve_precision
@@ -33,11 +35,11 @@ def model_facts(name: str) -> Mapping[str, Any]:
     cached_bytes = kv_bytes_per_token(model, resolve_precision(cache).weight_bytes_per_element)
     return {
         "asked": name,
-        "model": model.model_id,
+        "model": model.title,
         "family": model.family,
         "layers": layers_by_kind(model),
         "total_parameters": parameter_count(model),
-        "active_parameters": active_parameter_count(model),
+        "active_parameters": touched_parameters(model),
         "weight_bytes": round(weight_bytes(model, parts)),
         "bytes_read_per_token": round(bytes_read_per_token(model, parts)),
         "kv_bytes_per_token": round(cached_bytes),
@@ -55,6 +57,19 @@ def model_facts(name: str) -> Mapping[str, Any]:
     }
 
 
+def touched_parameters(model: Architecture) -> int:
+    """Return the parameters that one token touches: all of a dense model.
+
+    Of a mixture, without the experts that a token is not sent to, tables of which it reads a row, and an embedding
+    that is not the LM head as well.
+    """
+    if not model.n_moe_layers:
+        return parameter_count(model)
+    elements = weight_elements(model)
+    looked_up = elements.lookup + (0 if model.tied_embeddings else elements.embedding)
+    return active_parameter_count(model) - looked_up
+
+
 def kv_precision(parts: PartPrecisions) -> str:
     """Return the format of the KV cache: the record's, else the type of what is not quantised, at 16 bit."""
     if parts.kv_cache:
@@ -65,9 +80,11 @@ def kv_precision(parts: PartPrecisions) -> str:
 
 def layers_by_kind(model: Architecture) -> dict[str, int]:
     """Return how many layers have each kind of mixer and feed-forward block; kinds it lacks are left out."""
+    unbounded = model.sliding_window_tokens >= (model.max_context_tokens or math.inf)
+    sliding = "full_attention_of_a_second_shape" if unbounded else "sliding_window_attention"
     kinds = {
-        "full_attention": model.n_full_attention_layers,
-        "sliding_window_attention": model.n_sliding_attention_layers,
+        "sparse_attention" if model.index_topk_tokens else "full_attention": model.n_full_attention_layers,
+        sliding: model.n_sliding_attention_layers,
         "recurrent": model.n_recurrent_layers,
         "dense_mlp": model.n_dense_mlp_layers,
         "mixture_of_experts": model.n_moe_layers,
@@ -82,8 +99,11 @@ def _attention(model: Architecture) -> str:
         text = f"{model.n_heads} heads over a latent of {model.kv_lora_rank} + {model.qk_rope_head_dim}"
     else:
         text = f"{model.n_heads} heads of {model.head_dim}, {model.n_kv_heads} for keys and values"
-    window = f", a window of {model.sliding_window_tokens} tokens" if model.n_sliding_attention_layers else ""
-    return text + window
+    if model.n_sliding_attention_layers:
+        text += f", a window of {model.sliding_window_tokens} tokens"
+    if model.index_topk_tokens:
+        text += f", {model.index_topk_tokens} tokens picked by {model.n_index_layers} indexers"
+    return text
 
 
 def _feed_forward(model: Architecture) -> str:

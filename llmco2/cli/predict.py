@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -200,17 +199,7 @@ def run(args: argparse.Namespace, predictor: Predictor | None = None) -> int:
     _refuse_table_options(given)
     footprint = (predictor or _shipped()).predict(**request, **overrides)
     _print(footprint, given.get("format", "table"))
-    _say_stand_in(request["model"], footprint.request.model)
     return 0
-
-
-def _say_stand_in(asked: str, answered: str) -> None:
-    """Say on standard error that a model of another name answers: the same shape, so the same energy."""
-    from llmco2.catalog.model_names import candidate_keys  # noqa: PLC0415 - after the answer is out
-
-    keys = [{key for key, _ in candidate_keys(name)} for name in (asked, answered)]
-    if not keys[0] & keys[1] and not asked.endswith(".json") and not Path(asked).exists():
-        print(f"llmco2: {asked} has the shape of {answered}, which is what was predicted", file=sys.stderr)
 
 
 def _refuse_table_options(given: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from llmco2.catalog.precisions import (
 from llmco2.catalog.stored import served_parts
 from llmco2.deployment.deployment import Deployment, parallelism_error
 from llmco2.errors import RequestError, explain
-from llmco2.records.engines import resolve_engine
+from llmco2.records.engines import ENGINES, resolve_engine
 from llmco2.records.request import UNKNOWN, InferenceRequest
 
 _KV_PRECISIONS: Final = ("fp32", "fp16", "bf16", "fp8", "int8", "int4")
@@ -87,6 +87,7 @@ def assemble_deployment(
 
     Raises RequestError as :func:`resolve_deployment` does.
     """
+    precision = _of_engine(engine, precision, architecture)
     asked = precision or default_precision(architecture, gpu)
     compute_peak_flops_per_s(gpu, asked)  # refuses what the GPU cannot compute, by the name that was given
     chosen = served_precision(architecture, asked) if precision else asked
@@ -107,6 +108,27 @@ def assemble_deployment(
     if reason:
         raise RequestError(reason)
     return deployment
+
+
+def _of_engine(engine: str, precision: Precision | None, architecture: Architecture) -> Precision | None:
+    """Return the precision under an engine that holds weights of its own formats alone, where it is one.
+
+    Raises RequestError for a format that it cannot hold.
+    """
+    formats = ENGINES[engine].formats if engine in ENGINES else ()
+    if not formats or (precision is not None and precision.name in formats):
+        return precision
+    if precision is None:
+        own = architecture.checkpoint_precision
+        return None if own in formats else resolve_precision(formats[0])
+    raise RequestError(
+        explain(
+            f"{engine} holds no weights in {precision.name}",
+            got=f"precision {precision.name}",
+            expected=" or ".join(formats),
+            remedy="leave --precision out for its own, or name another engine",
+        )
+    )
 
 
 def named_precision(name: str) -> Precision | None:

@@ -84,7 +84,7 @@ def memory_verdicts(
 def _described(deployment: Deployment) -> str:
     arch = deployment.architecture
     billions = parameter_count(arch) / 1e9
-    return f"{arch.model_id} ({billions:.3g}B, {deployment.precision.name}) {NO_ROOM} {deployment.gpu_id}"
+    return f"{arch.title} ({billions:.3g}B, {deployment.precision.name}) {NO_ROOM} {deployment.gpu_id}"
 
 
 def fitting_tensor_parallel(

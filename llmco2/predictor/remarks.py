@@ -18,6 +18,7 @@ from llmco2.predictor.columns import PredictionColumns, SizeColumns
 from llmco2.records.request import UNKNOWN
 from llmco2.units import BYTES_PER_GIB
 
+_WIDE: Final = frozenset({"fp32", "tf32"})
 UNNAMED_ENGINE: Final = "no engine was named, which widens the interval; name it (vllm, sglang, hf-eager …)"
 ASSUMED: Final = "the model was taken to have"  # what the note of a model that was not all told begins with
 ENGINE_MEMORY_SHARE: Final = (
@@ -27,9 +28,15 @@ ENGINE_MEMORY_SHARE: Final = (
 
 def deployment_remarks(deployment: Deployment) -> tuple[str, ...]:
     """Return what is to be said of a deployment whatever the size of its requests."""
-    remarks = assumed_of_the_model(deployment.architecture)
+    arch, degree = deployment.architecture, deployment.shard_degree
+    remarks = assumed_of_the_model(arch)
+    if arch.published_as:
+        remarks.append(f"{arch.published_as} has the shape of {arch.model_id}")
+    if arch.checkpoint_precision in _WIDE and deployment.precision.name not in _WIDE:
+        remarks.append(
+            f"its fp32 weights are served in {deployment.precision.name}, as engines do by default"
+        )
     remarks += [UNNAMED_ENGINE] if deployment.engine == UNKNOWN else []
-    degree = deployment.shard_degree
     if degree > GPUS_PER_NODE:
         remarks.append(
             f"layers are shared by {degree} GPUs, more than the {GPUS_PER_NODE} of a server: traffic between them is "

@@ -22,6 +22,7 @@ class Engine:
     name: str
     description: str
     aliases: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()  # the only weights that it holds, its default first; (): any
     launches_from_python: bool = False  # every operator by itself, with neither compiler nor CUDA graph
 
 
@@ -91,12 +92,14 @@ _ALL: Final = (
     Engine(
         name="hf-bitsandbytes",
         description="transformers with bitsandbytes int8 or 4-bit weights",
+        formats=("int8", "nf4"),
         aliases=("bitsandbytes", "bnb", "hf-bnb"),
         launches_from_python=True,
     ),
     Engine(
         name="hf-gptq",
         description="transformers with GPTQ 4-bit weights",
+        formats=("int4", "int8-w8a16"),
         aliases=("gptq", "auto-gptq"),
         launches_from_python=True,
     ),

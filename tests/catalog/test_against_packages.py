@@ -52,7 +52,7 @@ SYSTEM_PEAKS = {
 OTHER_BANDWIDTH = {"RTX-PRO-6000-BSE"}
 NOT_SHAPE = {
     *("model_id", "family", "checkpoint_precision", "stated_params", "source", "retrieved", "confidence"),
-    "fp8_in_blocks",  # of another checkpoint of the same shape
+    *("fp8_in_blocks", "stored", "assumptions"),  # of another checkpoint of the same shape
     "max_context_tokens",  # lengthened by later releases of the same shape
 }
 
@@ -345,3 +345,56 @@ def test_every_row_names_a_known_lineage():
         "mistral",
         "deepseek",
     }
+
+
+# Their class holds a vision or cross-attention part as well, or experts that do nothing as if they were matrices.
+MORE_THAN_THE_LANGUAGE_MODEL = {"gemma3", "got_ocr2", "mllama", "moss_transcribe_diarize", "longcat_flash"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_defaults_of_every_class_are_counted_within_one_percent_or_refused():
+    transformers = pytest.importorskip("transformers", reason=NO_TRANSFORMERS)
+    torch = pytest.importorskip("torch")
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES  # noqa: PLC0415
+
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    answered, wrong = 0, {}
+    for model_type, names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        name = names if isinstance(names, str) else names[0]
+        try:
+            config = transformers.AutoConfig.for_model(model_type)
+            with torch.device("meta"):
+                network = transformers.AutoModelForCausalLM.from_config(config)
+        except Exception:
+            continue
+        values = config.to_dict() | {"architectures": [name], "model_type": model_type}
+        try:
+            model = architecture_from_hf_config(values, model_id=model_type)
+        except InputError:
+            continue
+        answered += 1
+        counted = sum(parameter.numel() for parameter in network.parameters())
+        if (
+            abs(parameter_count(model) / counted - 1) > 0.01
+            and model_type not in MORE_THAN_THE_LANGUAGE_MODEL
+        ):
+            wrong[model_type] = (parameter_count(model), counted)
+    assert wrong == {}
+    assert answered >= 100
+
+
+def test_every_published_configuration_is_answered_or_refused_in_one_line():
+    folder = package_folder("aiconfigurator_core") / "model_configs"
+    refused = []
+    for file in sorted(folder.glob("*_config.json")):
+        if file.name.endswith("hf_quant_config.json"):
+            continue
+        config = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            model = architecture_from_hf_config(config, model_id=file.name, where=file.name)
+        except InputError as error:
+            refused.append((file.name, str(error)))
+            continue
+        assert model.confidence == "high", file.name
+    assert len(refused) <= 2
+    assert all("\n" not in text for _, text in refused)

@@ -166,18 +166,33 @@ def test_a_model_is_found_by_its_other_names_too(llmco2: Run) -> None:
     [
         (
             "meta-llama/Llama-3.3-70B-Instruct",
-            "llmco2: meta-llama/Llama-3.3-70B-Instruct has the shape of meta-llama/Llama-3.1-70B, "
-            "which is what was predicted\n",
+            ["meta-llama/Llama-3.3-70B-Instruct has the shape of meta-llama/Llama-3.1-70B"],
         ),
-        ("llama3.1:70b", ""),
-        ("RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8-dynamic", ""),
+        ("llama3.1:70b", []),
+        ("RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8-dynamic", []),
     ],
 )
-def test_a_model_that_stands_in_for_another_is_named_beside_the_answer(
-    llmco2: Run, model: str, says: str
+def test_a_model_that_shares_anothers_shape_keeps_its_name_and_says_whose(
+    llmco2: Run, model: str, says: list[str]
 ) -> None:
     outcome = llmco2("predict", model, "--gpu", "H100", "--tensor-parallel", "4", "--format", "json")
-    assert (outcome.status, outcome.err) == (0, says)
+    (answer,) = json.loads(outcome.out)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert [note for note in answer["details"]["notes"] if "shape of" in note] == says
+    assert answer["model"] == ("meta-llama/Llama-3.3-70B-Instruct" if says else "meta-llama/Llama-3.1-70B")
+
+
+def test_the_first_line_says_what_was_assumed_of_a_model(llmco2: Run, tmp_path: Path) -> None:
+    shape = {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+    }
+    config = shape | {"model_type": "brandnew", "architectures": ["BrandNewForCausalLM"], "vocab_size": 32000}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    first = " ".join(llmco2("predict", str(tmp_path), "--gpu", "H100").out.split("batch 1")[0].split())
+    assert "'brandnew' is not known here and is read as a Llama-like decoder of 8.05B parameters" in first
 
 
 @pytest.mark.parametrize(("pattern", "found"), [("fra", "FRA "), ("eu-west-3", "aws:eu-west-3")])
