@@ -93,6 +93,7 @@ class FittedCalibration:
     gpu_id: str
     engine: str
     n_runs: int
+    n_simulated: int  # of them, drawn by no real GPU
     factors: dict[str, float]  # by the names of FACTORS; 1 where the fit is not used
     residual: Residual | None  # none where the fit is not used
     width_scale: float
@@ -236,6 +237,7 @@ def calibrate_group(gpu_id: str, engine: str, runs: CalibrationRuns) -> FittedCa
         gpu_id=gpu_id,
         engine=engine,
         n_runs=len(runs),
+        n_simulated=int(runs.simulated.sum()),
         factors=dict(zip(FACTORS, np.exp(logs).tolist(), strict=True)),
         residual=residual,
         width_scale=width_scale(ratios[known], runs.ends.low[known], runs.ends.high[known]),
@@ -295,6 +297,7 @@ def _entry(fitted: FittedCalibration) -> dict[str, Any]:
         "gpu": fitted.gpu_id,
         "engine": fitted.engine,
         "n_runs": fitted.n_runs,
+        "n_simulated": fitted.n_simulated,
         "scales": {name: round(value, 6) for name, value in fitted.scales.items()},
         "residual": None
         if residual is None or not len(residual)

@@ -41,6 +41,7 @@ class CalibrationRuns:
     continuous: Column
     labels: Array  # (n_runs, 6) in the order of LABELS, NaN where not measured
     ends: LogQuantiles  # of the interval before calibration
+    simulated: NDArray[np.bool_]  # (n_runs,), drawn by no real GPU
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,6 +59,7 @@ class CalibrationRuns:
             continuous=self.continuous[index],
             labels=self.labels[index],
             ends=LogQuantiles(low=self.ends.low[index], high=self.ends.high[index]),
+            simulated=self.simulated[index],
         )
 
 
@@ -167,6 +169,7 @@ def _columns(
         continuous=continuous,
         labels=np.array([_labels(run) for run in runs]),
         ends=log_quantiles(checkpoint.intervals, checkpoint.domain, deployments, np.arange(len(runs))),
+        simulated=np.array([run.simulated for run in runs]),
     )
 
 

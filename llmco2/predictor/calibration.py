@@ -7,7 +7,7 @@ on, so a file names it and an answer from another says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +61,24 @@ def load_calibration(
 
     Raises FileFormatError, one line, for a missing, damaged or foreign file.
     """
+    origin = () if checkpoint is None else simulated_origin(checkpoint)
+    found = _calibration(path, gpu_id, engine, checkpoint)
+    return replace(found, notes=(*found.notes, *origin)) if origin else found
+
+
+def simulated_origin(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return the note that every answer of a checkpoint carries that was trained on runs of no real GPU."""
+    data = checkpoint.metadata.get("data")
+    simulated = data.get("n_simulated") if isinstance(data, dict) else None
+    if type(simulated) is not int or simulated <= 0:
+        return ()
+    runs = data.get("n_runs", "some") if isinstance(data, dict) else "some"
+    return (
+        f"SIMULATED: {checkpoint.name} was trained on {simulated} simulated runs of {runs}: no real GPU drew them",
+    )
+
+
+def _calibration(path: str | None, gpu_id: str, engine: str, checkpoint: Checkpoint | None) -> Calibration:
     if path is None:
         return _NONE
     answering = None if checkpoint is None else (checkpoint.name, checkpoint.sha256)
@@ -134,11 +152,16 @@ def _entry(entry: dict[str, Any], mismatch: str, what: str, remedy: str) -> Cali
                 explain(what, got=f"{name} {shown(value)}", expected=expected, remedy=remedy)
             )
     runs = entry["n_runs"] if isinstance(entry.get("n_runs"), int) else "some"
+    simulated = entry.get("n_simulated", 0)
+    if type(simulated) is not int or simulated < 0:
+        got = f"n_simulated {shown(simulated)}"
+        raise FileFormatError(explain(what, got=got, expected="a count of runs", remedy=remedy))
+    origin = f"SIMULATED: {simulated} of those runs were drawn by no real GPU" if simulated else ""
     return Calibration(
         scales={name: float(value) for name, value in scales.items()},
         residual=_residual(entry.get("residual"), what, remedy),
         width_scale=float(entry.get("width_scale", 1.0)),
-        notes=(f"calibrated with {runs} runs of this board and engine", *filter(None, [mismatch])),
+        notes=(f"calibrated with {runs} runs of this board and engine", *filter(None, [origin, mismatch])),
     )
 
 
