@@ -357,7 +357,10 @@ def test_a_board_known_by_its_datasheet_alone_is_calibrated(
         checkpoint=str(path),
         calibration=str(tmp_path / "c.json"),
     )
-    assert answer.notes[-1] == "calibrated with 12 runs of this board and engine"
+    assert answer.notes[-2:] == (
+        "calibrated with 12 runs of this board and engine",
+        "SIMULATED: 12 of those runs were drawn by no real GPU",
+    )
 
 
 def test_widths_by_hand() -> None:
