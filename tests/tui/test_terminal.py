@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+from llmco2.measurement.meters.session_file import read_session
 
 LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
 SHOW_CURSOR = b"\x1b[?25h"
@@ -21,11 +24,11 @@ LONGEST_S = 60.0
 class Terminal:
     """The monitor in a pseudo-terminal of 80 by 24."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         self.master, slave = pty.openpty()
         environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
         self.process = subprocess.Popen(
-            COMMAND, stdin=slave, stdout=slave, stderr=slave, env=environ, start_new_session=True
+            [*COMMAND, *options], stdin=slave, stdout=slave, stderr=slave, env=environ, start_new_session=True
         )
         os.close(slave)
         self.seen = b""
@@ -51,11 +54,18 @@ class Terminal:
             except OSError:  # the other side is closed
                 time.sleep(0.05)
 
+    def hang_up(self) -> None:
+        """Close the terminal, of which the system tells the program by a signal."""
+        os.close(self.master)
+        self.master = -1
+        self.process.send_signal(signal.SIGHUP)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self.master)
+        if self.master >= 0:
+            os.close(self.master)
 
 
 @pytest.mark.parametrize(
@@ -78,5 +88,18 @@ def test_however_it_ends_the_terminal_is_put_back(leave: signal.Signals | str, c
         assert "SIMULATED: no real GPU drew this" in after
         assert "all GPUs: " in after
         assert "CO2e operational over 0:00:" in after
+    finally:
+        terminal.close()
+
+
+def test_a_terminal_that_goes_ends_it_and_leaves_the_recording_whole(tmp_path: Path) -> None:
+    path = tmp_path / "sitting.jsonl"
+    terminal = Terminal("--record", str(path))
+    try:
+        terminal.read_until(b"kJ")
+        terminal.hang_up()
+        assert terminal.process.wait(timeout=LONGEST_S) == 128 + signal.SIGHUP
+        assert path.read_bytes().endswith(b"}\n")
+        assert read_session(path).samples
     finally:
         terminal.close()

@@ -186,6 +186,7 @@ def _screen(args: argparse.Namespace, request: InferenceRequest | None) -> int:
     from llmco2_tui.options import Options  # noqa: PLC0415
     from llmco2_tui.predicting import known_names, known_zones, predictor  # noqa: PLC0415
     from llmco2_tui.summary import session_text  # noqa: PLC0415
+    from llmco2_tui.terminal import lasting_terminal  # noqa: PLC0415
 
     app = MonitorApp(
         _with_asked_gpus(sources(args)),
@@ -208,7 +209,8 @@ def _screen(args: argparse.Namespace, request: InferenceRequest | None) -> int:
             account=lambda zone: GridAccount(zone, today=date.today()),
         ),
     )
-    app.run()
+    with lasting_terminal():
+        app.run()
     with contextlib.suppress(OSError):  # the terminal may be what has gone
         recording = "" if args.record is None else str(args.record)
         print(session_text(app.monitor_state, recording=recording), flush=True)
