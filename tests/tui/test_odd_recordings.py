@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,22 @@ def test_hostile_lines_end_in_one_line(
     assert says in err
     assert err.count("\n") == 1
     assert len(err) < 400
+
+
+@pytest.mark.parametrize("option", ["--replay", "--campaign"])
+@pytest.mark.parametrize("kind", ["device", "FIFO", "folder"])
+def test_what_is_no_file_is_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, kind: str
+) -> None:
+    path = tmp_path / "odd"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert main(["monitor", option, str(path), "--once"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "no plain file" in err or "Is a directory" in err
+    assert err.count("\n") == 1

@@ -6,6 +6,8 @@ notices. A file that was cut or replaced is read again from its start.
 
 from __future__ import annotations
 
+import errno
+import stat
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from llmco2.records.run import MeasuredRun
 from llmco2_tui.measured import MeasuredPhase, compacted, entries_of_run
 
 _LATEST: Final = 50
+_MOST_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,10 @@ class CampaignFollower:
         """Return the campaign as it is now, or ``None`` where nothing is new since the last look."""
         try:
             status = self.path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "a folder, a pipe or a device, no plain file")
+            if status.st_size > _MOST_BYTES:
+                raise OSError(errno.EFBIG, f"more than {_MOST_BYTES:,} bytes")
             identity = (status.st_dev, status.st_ino)
             if identity != self._identity or status.st_size < self._offset:
                 self._begin()

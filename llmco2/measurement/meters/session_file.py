@@ -30,12 +30,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
+from llmco2.bounded import plain_file_bytes
 from llmco2.errors import FileFormatError, InputError, explain
 from llmco2.measurement.meters.json_records import record_from, strict_json
 from llmco2.measurement.meters.meter import Device, EnergyMeter, Sample, WindowReading
 
 FORMAT: Final = "llmco2-session"
 VERSION: Final = 1
+MAX_RECORDING_BYTES: Final = 2 << 30  # a month of eight GPUs at one reading a second
 _SYNC_INTERVAL_S: Final = 1.0
 
 
@@ -212,18 +214,16 @@ class _Order:
 
 
 def _text(path: Path) -> str:
+    expected = "a file of --record"
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FileFormatError(
-            explain(f"cannot read the recording {path}", got=error.strerror or error)
-        ) from error
+        return plain_file_bytes(path, limit_bytes=MAX_RECORDING_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
         raise FileFormatError(
-            explain(
-                f"{path} is no recording", got="bytes that are no UTF-8 text", expected="a file of --record"
-            )
+            explain(f"{path} is no recording", got="bytes that are no UTF-8 text", expected=expected)
         ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FileFormatError(explain(f"cannot read the recording {path}", got=reason)) from error
 
 
 def _header(path: Path, line: str) -> dict[str, Any]:
