@@ -39,6 +39,7 @@ class UnknownNameError(InputError):
         self.name = name
         self.suggestions: Sequence[str] = nearest_names(name, known)
         hint = f"did you mean {', '.join(self.suggestions)}?" if self.suggestions else ""
+        remedy = remedy if hint else remedy.removeprefix("or ")
         super().__init__(
             explain(
                 f"unknown {kind}",

@@ -106,7 +106,7 @@ def compare(
 
         shown = Comparison(
             answers=answers,
-            varied=[name for name, value in asked.items() if isinstance(value, tuple)],
+            varied=_varied(answers, asked),
             order=order.column,
             descending=order.descending,
             zone=fixed.get("zone"),
@@ -177,6 +177,13 @@ def _refuse_what_never_serves(answers: pd.DataFrame, asked: Mapping[str, Any]) -
             failed = reasons[answers[name] == each]
             if len(failed) and failed.ne("").all():
                 raise InputError(f"no combination can use {name} {each}: {failed.iloc[0]}")
+
+
+def _varied(answers: pd.DataFrame, asked: Mapping[str, Any]) -> list[str]:
+    """Return the options of several values, and the parallelism where GPUs of a name differ in number."""
+    varied = [name for name, value in asked.items() if isinstance(value, tuple)]
+    named = "tensor_parallel"
+    return varied + [named] * (named not in varied and answers[named].nunique() > 1)
 
 
 def combinations(asked: Mapping[str, Any]) -> pd.DataFrame:

@@ -108,7 +108,7 @@ def _load(path: str, _version: FileVersion, answering: tuple[str, str] | None) -
     """Return what the file holds for the checkpoint that answers (name, hash); one object an entry."""
     what, remedy = f"{path} is no calibration", "write one with llmco2 calibrate"
     try:
-        text: Any = json_value(plain_file_bytes(Path(path), limit_bytes=MAX_JSON_BYTES))
+        text: Any = json_value(plain_file_bytes(Path(path), limit_bytes=MAX_JSON_BYTES), constants=float)
     except (OSError, ValueError) as error:
         got = getattr(error, "strerror", None) or error  # the path is in ``what`` already
         raise FileFormatError(explain(what, got=got, remedy=remedy)) from error

@@ -191,7 +191,7 @@ def network_description(hidden_dim: int, n_rounds: int, correction_limit: float)
 
 def _read_metadata(head: Path) -> dict[str, Any]:
     try:
-        metadata = json_value(plain_file_bytes(head, limit_bytes=MAX_JSON_BYTES))
+        metadata = json_value(plain_file_bytes(head, limit_bytes=MAX_JSON_BYTES), constants=float)
     except FileNotFoundError as error:
         raise _UnusableError("no such checkpoint", got=str(head)) from error
     except (OSError, ValueError) as error:

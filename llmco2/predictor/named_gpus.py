@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from llmco2.catalog.gpus import counted_gpus
 
 
@@ -25,4 +27,9 @@ def counted_remark(gpu: object, n_gpus: int) -> tuple[str, ...]:
         return ()
     if n_gpus == counted.n_gpus:
         return (f"{counted.said_by} is {counted.n_gpus} GPUs, which share one copy of the model",)
+    if n_gpus > counted.n_gpus:
+        several = math.ceil(n_gpus / counted.n_gpus)
+        return (
+            f"{counted.said_by} is {counted.n_gpus} GPUs, so {n_gpus} of them take {several} and cross servers",
+        )
     return (f"{counted.said_by} is {counted.n_gpus} GPUs, of which the request uses {n_gpus}",)

@@ -69,6 +69,15 @@ def test_any_column_sorts_both_ways(llmco2: Run, order: str) -> None:
     assert len(up) == 4
 
 
+def test_names_of_several_gpus_are_compared_with_how_many_each_uses(llmco2: Run) -> None:
+    shown = llmco2("predict", "Qwen/Qwen3-8B", "--gpu", "p5.48xlarge,g6e.12xlarge,L40S").out
+    assert "TP" not in shown.splitlines()[0]
+    rows = [line.split()[:2] for line in shown.splitlines() if line.startswith(("p5", "g6e", "L40S"))]
+    assert sorted(rows) == [["L40S", "1"], ["g6e.12xlarge", "4"], ["p5.48xlarge", "8"]]
+    same = llmco2("predict", "Qwen/Qwen3-8B", "--gpu", "p5.48xlarge,p4d.24xlarge").out
+    assert " · TP 8 · " in same.splitlines()[0]
+
+
 def test_a_text_column_that_sorts_is_shown(llmco2: Run) -> None:
     shown = llmco2(*TWO, "--sort", "resolved_precision:desc").out
     assert "resolved_precision" in shown

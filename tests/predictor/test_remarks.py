@@ -66,6 +66,7 @@ NAMED_GPUS: list[tuple[str, dict[str, Any], int, str]] = [
     ("gpu:h100:4", {}, 4, "gpu:h100:4 is 4 GPUs, which share one copy"),
     ("8xH100", {"tensor_parallel": 2}, 2, "8xH100 is 8 GPUs, of which the request uses 2"),
     ("p5.48xlarge", {"pipeline_parallel": 2}, 8, "p5.48xlarge (aws) is 8 GPUs, which share one copy"),
+    ("g6e.12xlarge", {"tensor_parallel": 8}, 8, "is 4 GPUs, so 8 of them take 2 and cross servers"),
     ("gpu_1x_gh200", {}, 1, "gpu_1x_gh200 (lambda) is 1 GPU"),
 ]
 
