@@ -22,7 +22,7 @@ from llmco2.catalog.hf_precision import with_precision
 from llmco2.catalog.hf_towers import WHAT, language_tower, refuse_other_networks, refuse_unnamed_decoder
 from llmco2.catalog.hf_traits import GENERIC, TRAITS
 from llmco2.catalog.hf_transformers import class_facts
-from llmco2.catalog.hf_unknown import checked_unknown
+from llmco2.catalog.hf_unknown import checked_unknown, refuse_unread_mechanisms
 from llmco2.errors import FileFormatError, explain
 
 _READERS: Final[Mapping[str, Callable[[Config, str], Architecture]]] = MappingProxyType(
@@ -112,7 +112,9 @@ def architecture_from_hf_config(
     config = _config(values, tower, model_type, where)
     _refuse_null_sizes(tower, model_type, where)
     architecture = _read(config, model_type, model_id)
-    if not known:
+    if known:
+        refuse_unread_mechanisms(config, model_type)
+    else:
         architecture = checked_unknown(architecture, config, model_type, facts)
     architecture = with_precision(architecture, config, values, tower, model_type)
     return dataclasses.replace(

@@ -31,6 +31,15 @@ def read_decoder(config: Config, model_type: str, traits: Traits, model_id: str)
     n_layers = config.whole("num_hidden_layers", "n_layer", "num_layers", "n_layers")
     shape |= attention_fields(config, model_type, n_layers)
     shape |= mlp_fields(config, model_type, traits, n_layers)
+    narrow = config.optional_whole(shape["hidden_dim"], "word_embed_proj_dim")
+    if narrow != shape["hidden_dim"]:
+        raise FileFormatError(
+            explain(
+                f"{config.where}: the embedding is narrower than the layers",
+                got=narrow,
+                expected=shape["hidden_dim"],
+            )
+        )
     bare = Architecture(**shape)
     return Architecture(**(shape | {"other_params": _other_params(bare, config, model_type, traits)}))
 

@@ -112,7 +112,8 @@ def _shared_experts(config: Config) -> Values:
 
 def _arctic(config: Config) -> Values:
     """Arctic: experts in every layer beside a dense MLP as wide as the stream, counted as a shared expert."""
-    dense = config.flag("use_residual", default=True) or config.flag("parallel_attn_mlp_res", default=False)
+    flags = [config.flag(key, default=True) for key in ("use_residual", "parallel_attn_mlp_res")]
+    dense = any(flags)
     return {"shared_expert_intermediate_size": config.whole("hidden_size") if dense else 0}
 
 

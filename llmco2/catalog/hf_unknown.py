@@ -67,6 +67,18 @@ _HARMLESS_KEYS: Final = frozenset(
 )
 
 
+# Mechanisms that make another model of a type whose published files do not have them.
+_MECHANISM: Final = re.compile(
+    r"moe_num_experts|moe_layers_enum|moe_latent_size|routed_expert_hidden_size|share_expert_dim|zero_expert_num"
+    r"|num_experts|num_local_experts|n_routed_experts|enable_moe_block|parallel_attn_mlp_res|expert_dtype"
+    r"|num_(?:key_value|attention|query)_heads_per_layer|num_attention_groups|num_kv_shared_layers|num_heads_per_layer"
+    r"|attn_type_list|block_types|block_configs|layers_block_type|hybrid_(?:layer|override)_pattern|cross_attention_layers|lru_width"
+    r"|index_topk|sparse_attention_config|compress_ra(?:tios|tes)|kv_lora_rank|o_lora_rank|swa_num_\w+|global_head_dim"
+    r"|attention_other_setting|mamba_d_state|ssm_state_size|linear_num_\w+|linear_attn_config|altup_num_inputs"
+    r"|hidden_size_per_layer_input|per_layer_config|ffn_multipliers|intermediate_sizes"
+)
+
+
 def checked_unknown(
     arch: Architecture, config: Config, model_type: str, facts: ClassFacts | None
 ) -> Architecture:
@@ -106,6 +118,32 @@ def refuse_unused_shapes(config: Config, model_type: str) -> None:
                 remedy="give its layers with architecture_from_shape",
             )
         )
+
+
+def refuse_unread_mechanisms(config: Config, model_type: str) -> None:
+    """Raise FileFormatError where a file of a known type has the key of a mechanism that its reader did not ask for."""
+    strange = next(
+        (
+            key
+            for key, value in sorted(config.values.items())
+            if key not in config.used and _is_mechanism(key, value)
+        ),
+        "",
+    )
+    if strange:
+        raise FileFormatError(
+            explain(
+                f"{config.where}: {model_type!r} is not known with such layers",
+                got=f"the key {strange!r}",
+                expected="the keys of its published models",
+                remedy="give its layers with architecture_from_shape",
+            )
+        )
+
+
+def _is_mechanism(key: str, value: Any) -> bool:
+    plain = key == "attn_type_list" and isinstance(value, list) and all(flag == 1 for flag in value)
+    return _MECHANISM.fullmatch(key) is not None and _says_something(value) and not plain
 
 
 def unused_shapes(values: Mapping[str, Any], used: Collection[str]) -> list[str]:

@@ -67,12 +67,13 @@ def parallelism_error(deployment: Deployment) -> str:
             got=deployment.expert_parallel,
             expected=_divisors(arch.n_experts),
         )
-    if arch.n_heads and arch.n_heads % degree:
+    heads = next((n for n in (arch.n_heads, arch.sliding_n_heads) if n % degree), 0)
+    if heads:
         axis = "tensor_parallel" if deployment.tensor_parallel == degree else "expert_parallel"
         return explain(
-            f"{axis} does not divide the {arch.n_heads} attention heads of {arch.model_id}",
+            f"{axis} does not divide the {heads} attention heads of {arch.model_id}",
             got=degree,
-            expected=_divisors(arch.n_heads),
+            expected=_divisors(heads),
         )
     layers = max(arch.n_attention_layers + arch.n_recurrent_layers, 1)
     if deployment.pipeline_parallel > layers:
@@ -93,6 +94,7 @@ def mechanisms(deployment: Deployment) -> set[str]:
     arch = deployment.architecture
     present = {
         "latent attention": arch.is_mla,
+        "sparse attention": arch.index_topk_tokens > 0,
         "mixture of experts": arch.n_moe_layers > 0,
         "recurrent layers": arch.n_recurrent_layers > 0,
         "sliding-window attention": arch.n_sliding_attention_layers > 0,

@@ -131,3 +131,33 @@ def test_expert_types_of_a_file_without_a_record_of_modules():
     (case,) = (c for c in CASES if c["name"] == "DeepSeek-V4-Flash")
     parts = stored_parts(architecture_from_hf_config(case["config"], model_id="x"))
     assert (parts.experts.text, parts.attention.text) == ("mxfp4-w4a8", "fp8-block")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"moe_num_experts": 8},
+        {"num_key_value_heads_per_layer": [4] * 32},
+        {"cross_attention_layers": [3]},
+        {"attn_type_list": [1, 0] * 16},
+        {"block_types": ["recurrent", "attention"]},
+        {"routed_expert_hidden_size": 512},
+        {"linear_attn_config": {"num_heads": 32}},
+        {"num_attention_groups": 8},
+        {"sparse_attention_config": {"sparse_topk_blocks": 16}},
+        {"model_type": "qwen3", "mamba_d_state": 16},
+        {"model_type": "mistral", "hidden_size_per_layer_input": 256},
+        {"model_type": "opt", "word_embed_proj_dim": 512, "ffn_dim": 16384, "max_position_embeddings": 2048},
+    ],
+)
+def test_a_known_type_with_the_key_of_another_mechanism_is_refused(changes):
+    config = LLAMA | changes
+    with pytest.raises(FileFormatError, match=r"is not known with such layers|narrower than the layers"):
+        architecture_from_hf_config(config, model_id="x")
+
+
+def test_a_list_that_says_that_all_layers_are_plain_changes_nothing():
+    plain = architecture_from_hf_config(LLAMA, model_id="x")
+    assert architecture_from_hf_config(LLAMA | {"attn_type_list": [1] * 32}, model_id="x") == plain
+    for nothing in ({"moe_num_experts": 0}, {"cross_attention_layers": []}, {"lru_width": None}):
+        assert architecture_from_hf_config(LLAMA | nothing, model_id="x") == plain
