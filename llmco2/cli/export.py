@@ -49,6 +49,11 @@ def add_parser(subparsers: Any) -> None:
         help=f"where to listen; :PORT is every address (default: 127.0.0.1:{DEFAULT_PORT})",
     )  # fmt: skip
     parser.add_argument(
+        "--otlp",
+        metavar="URL",
+        help="send them to an OpenTelemetry collector too, such as http://127.0.0.1:4318",
+    )
+    parser.add_argument(
         "--server", action="append", metavar="URL", help="a serving engine (again for another)"
     )
     parser.add_argument(

@@ -239,6 +239,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         (["--prometheus", "nowhere"], "--prometheus is no address"),
         (["--interval", "0"], "--interval is out of range"),
         (["--server", "ftp://x"], "not the URL of a server"),
+        (["--otlp", "ftp://x"], "not the URL of a server"),
         (["--server", "http://h", "--server-gpus", "0", "--server-gpus", "1"], "2 for 1 servers"),
         (["--zone", "XXX"], "unknown grid zone"),
         (["--state", "/nowhere/at/all.json"], "cannot write /nowhere/at/all.json"),
