@@ -85,9 +85,15 @@ def unpacked_gzip(content: bytes, *, limit_bytes: int = MAX_UNPACKED_BYTES) -> b
 
 
 def json_value(
-    content: str | bytes, *, constants: Callable[[str], Any] | None = None, usable: bool = True
+    content: str | bytes,
+    *,
+    constants: Callable[[str], Any] | None = None,
+    usable: bool = True,
+    keys_once: bool = False,
 ) -> Any:
     """Return what JSON ``content`` says; ``constants`` makes something of the names NaN and Infinity.
+
+    With ``keys_once`` an object that says a key twice is refused in place of taking the last.
 
     Where not all of it is ``usable``, :func:`check_json` is left to the caller but for the nesting.
 
@@ -98,7 +104,12 @@ def json_value(
     if isinstance(content, bytes):
         content = content.decode("utf-8-sig")
     try:
-        value = json.loads(content, parse_constant=constants or _refuse_constant, parse_float=_float)
+        value = json.loads(
+            content,
+            parse_constant=constants or _refuse_constant,
+            parse_float=_float,
+            object_pairs_hook=_once if keys_once else None,
+        )
     except RecursionError:
         raise ValueError(f"lists or objects nested deeper than {MAX_DEPTH}") from None
     except ValueError as error:
@@ -150,6 +161,15 @@ def _float(text: str) -> float:
     if math.isinf(value):
         raise ValueError(_TOO_LARGE)
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {shown(twice)} twice")
+    return found
 
 
 def _check_text(text: str) -> None:

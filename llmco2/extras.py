@@ -26,6 +26,7 @@ _EXTRA_OF: Final[Mapping[str, str]] = MappingProxyType(
         "jsonargparse": "train",
         "tensorboard": "train",
         "matplotlib": "plots",
+        "opentelemetry": "otel",
     }
 )
 

@@ -96,7 +96,7 @@ def test_help_of_training_names_its_extra(tmp_path: Path) -> None:
 
 
 def test_every_module_is_brought_by_the_extra_that_is_named() -> None:
-    distributions = {"torch_geometric": "torch-geometric"}
+    distributions = {"torch_geometric": "torch-geometric", "opentelemetry": "opentelemetry-sdk"}
     brought = {
         extra: {line.split(">=")[0].split("[")[0] for line in lines}
         for extra, lines in PROJECT["optional-dependencies"].items()

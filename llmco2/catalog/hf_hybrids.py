@@ -74,9 +74,6 @@ def read_nemotron_h(config: Config, model_id: str) -> Architecture:
         shape["ffn_dim"] = config.whole("intermediate_size")
     hidden = shape["hidden_dim"]
     other = (len(kinds) + 1) * hidden + kinds.count("mamba") * other_per_mixer
-    config.get(
-        "n_routed_experts", "moe_latent_size"
-    )  # also there, from the class, where no layer has experts
     if "moe" in kinds:
         shape |= {"n_moe_layers": kinds.count("moe")} | _nemotron_experts(config, hidden)
         other += kinds.count("moe") * config.whole("n_routed_experts")  # a score correction per expert

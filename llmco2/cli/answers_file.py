@@ -15,7 +15,7 @@ import pandas as pd
 from llmco2.cli.output_file import write_whole
 from llmco2.records.columns import REQUIRED_COLUMNS
 from llmco2.records.request import InferenceRequest
-from llmco2.report.json_format import array_json, row_json
+from llmco2.report.json_format import array_json, json_cells, row_json
 
 _DEFAULTS: Final = {
     field.name: field.default for field in fields(InferenceRequest) if field.name not in REQUIRED_COLUMNS
@@ -52,9 +52,13 @@ def summary(answers: pd.DataFrame, source: Path | None, target: Path | None) -> 
 
 
 def _rows(answers: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows as JSON can hold them, a few thousand at a time as Python's own objects."""
+    names = [str(name) for name in answers.columns]
     for start in range(0, len(answers), _ROWS_AT_ONCE):
-        for row in answers.iloc[start : start + _ROWS_AT_ONCE].to_dict("records"):
-            yield {str(name): cell for name, cell in row.items()}
+        some = answers.iloc[start : start + _ROWS_AT_ONCE]
+        columns = [json_cells(some.iloc[:, i].tolist()) for i in range(len(names))]
+        for cells in zip(*columns, strict=True):
+            yield dict(zip(names, cells, strict=True))
 
 
 def _write(answers: pd.DataFrame, path: Path, suffix: str) -> None:

@@ -79,6 +79,10 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Publish until a signal comes; return the exit code."""
     host, port = listening_address(args.prometheus)
+    if args.otlp is not None:
+        from llmco2.serving.client import checked_url  # noqa: PLC0415 - only where something is exported
+
+        checked_url(args.otlp)
     if not 0.5 <= args.interval <= 3600:
         raise InputError(explain("--interval is out of range", got=args.interval, expected="0.5 to 3600 s"))
     from llmco2.serving.tally import Tally  # noqa: PLC0415 - only where something is exported
@@ -100,9 +104,18 @@ def run(args: argparse.Namespace) -> int:
             stack.callback(session.close)
         exporter = _exporter(args, meter, sessions, factors, tally)
         stack.enter_context(serving_metrics(exporter, host, port))
+        if args.otlp is not None:
+            stack.callback(_start_otlp(exporter, args.otlp))
         print(f"llmco2: metrics at http://{host or 'localhost'}:{port}/metrics", file=sys.stderr, flush=True)
         look_until(exporter, stopping, interval_s=float(args.interval), state=args.state)
     return 0
+
+
+def _start_otlp(exporter: Exporter, url: str) -> Callable[[], None]:
+    import llmco2  # noqa: PLC0415 - numpy
+    from llmco2.serving.otel import start_export  # noqa: PLC0415 - for a collector only
+
+    return start_export(exporter, url, every_s=_SAVE_S, version=llmco2.__version__)
 
 
 def listening_address(text: str) -> tuple[str, int]:

@@ -94,7 +94,7 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
             continue
         try:
             row = json_value(
-                content, constants=str, usable=False
+                content, constants=str, usable=False, keys_once=True
             )  # NaN as text: no number, and not absent either
             _check_row(row)
         except ValueError as error:
@@ -110,7 +110,7 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
 def _read_json(path: Path) -> pd.DataFrame:
     expected = "an array of one JSON object a request"
     try:
-        rows = json_value(_content(path), constants=str, usable=False)
+        rows = json_value(_content(path), constants=str, usable=False, keys_once=True)
         for row in rows if isinstance(rows, list) else ():
             _check_row(row)
     except ValueError as error:

@@ -208,8 +208,8 @@ def predict_frame(
     - ``operational_gco2e, embodied_gco2e``: grams
     - ``in_domain``: like what the predictor was trained on; ``notes``: what is not, and what else to know;
       ``error``: why there is no answer, one line, else empty
-    - ``resolved_model, resolved_gpu, n_gpus, resolved_engine, resolved_precision, resolved_kv_precision``: what the
-      names were taken to mean; ``precision_by_part``: the number format of each part of the model
+    - ``resolved_model, resolved_gpu, resolved_n_gpus, resolved_engine, resolved_precision, resolved_kv_precision``:
+      what the names were taken to mean; ``precision_by_part``: the number format of each part of the model
 
     The index, the rows' order and columns of your own stay as they are. The same table gives the same answer,
     to the bit, and calls from several threads are safe. Arguments and errors otherwise as in :func:`predict`.

@@ -58,7 +58,7 @@ class _Placed:
         return {
             "resolved_model": self.deployment.architecture.name,
             "resolved_gpu": self.deployment.gpu_id,
-            "n_gpus": self.n_gpus,
+            "resolved_n_gpus": self.n_gpus,
             "resolved_engine": self.deployment.engine,
             "resolved_precision": self.deployment.precision.name,
             "resolved_kv_precision": self.kv_precision,
@@ -102,13 +102,13 @@ def answer_frame(
     result["in_domain"] = result["in_domain"].astype("boolean")  # NA where there is no answer
     for name, column in _resolved_columns(placed, which).items():
         result[name] = column
-    result["n_gpus"] = result["n_gpus"].astype("Int64")
+    result["resolved_n_gpus"] = result["resolved_n_gpus"].astype("Int64")
     return result
 
 
 def _resolved_columns(placed: list[_Placed], which: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
     """Return what each row's names were taken to mean; empty for a row that has no deployment."""
-    absent = {name: pd.NA if name == "n_gpus" else "" for name in RESOLVED_COLUMNS}
+    absent = {name: pd.NA if name == "resolved_n_gpus" else "" for name in RESOLVED_COLUMNS}
     rows = [*(one.resolved for one in placed), absent]  # the last is that of index -1
     return {name: np.array([row[name] for row in rows], dtype=object)[which] for name in RESOLVED_COLUMNS}
 

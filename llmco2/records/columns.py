@@ -44,7 +44,7 @@ YEARLY_COLUMNS: Final = (
 RESOLVED_COLUMNS: Final = (
     "resolved_model",
     "resolved_gpu",
-    "n_gpus",
+    "resolved_n_gpus",
     "resolved_engine",
     "resolved_precision",
     "resolved_kv_precision",

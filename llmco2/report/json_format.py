@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from llmco2.report.rows import footprint_row
 
 JSON_SCHEMA_VERSION: Final = 2  # 1 was one bare object
 DETAILS: Final = "details"
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _PHASES: Final = ("prefill", "decode", "total")
 _PLAIN_DETAILS: Final = ("n_gpus", "memory_needed_bytes", "memory_available_bytes", "predictor")
 
@@ -41,10 +42,8 @@ def footprint_json_line(footprint: Footprint) -> str:
 
 
 def row_json(row: Mapping[str, Any]) -> str:
-    """Return a row of answers as one line of JSON text without its end."""
-    return json.dumps(
-        {str(name): json_cell(cell) for name, cell in row.items()}, ensure_ascii=False, allow_nan=False
-    )
+    """Return a row, whose cells JSON can hold, as one line of JSON text without its end."""
+    return _ENCODE(row)
 
 
 def array_json(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -56,14 +55,18 @@ def array_json(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     yield "[]\n" if before == "[\n" else "\n]\n"
 
 
-def json_cell(cell: Any) -> Any:
-    """Return a cell of a table as JSON can hold it: an absent one as None, an infinite one as text."""
-    if hasattr(cell, "item") and not isinstance(cell, str | bytes):  # numpy's scalars
-        cell = cell.item()
-    if cell is None or isinstance(cell, str | bool | int):
-        return cell
+def json_cells(cells: Sequence[Any]) -> list[Any]:
+    """Return the cells of a column as JSON can hold them: absent ones as None, infinite ones as text."""
+    return list(map(_json_cell, cells))
+
+
+def _json_cell(cell: Any) -> Any:
     if isinstance(cell, float):
         return cell if math.isfinite(cell) else None if math.isnan(cell) else str(cell)
+    if cell is None or isinstance(cell, str | bool | int):
+        return cell
+    if hasattr(cell, "item"):  # numpy's scalars
+        return _json_cell(cell.item())
     text = str(cell)
     return None if text in {"<NA>", "NaT"} else text
 

@@ -41,7 +41,7 @@ def footprint_row(footprint: Footprint) -> dict[str, Cell]:
         "error": None,
         "resolved_model": request.model,
         "resolved_gpu": request.gpu,
-        "n_gpus": footprint.n_gpus,
+        "resolved_n_gpus": footprint.n_gpus,
         "resolved_engine": request.engine,
         "resolved_precision": request.precision,
         "resolved_kv_precision": request.kv_precision,

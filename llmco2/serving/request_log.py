@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from llmco2.errors import FileFormatError, InputError, explain, nearest_names
+from llmco2.extras import imported
 from llmco2.measurement.meters.session_file import FORMAT as SESSION_FORMAT
 from llmco2.measurement.meters.session_file import Session, read_session
 from llmco2.serving.attribution import MeterReadings, Numbers, RequestLog
@@ -154,6 +155,7 @@ def _read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(explain(f"{path} is too large", expected=f"at most {MAX_BYTES >> 30} GiB"))
         if path.suffix.lower() == ".parquet":
+            imported("pyarrow", f"reading {path.name}")
             frame = pd.read_parquet(path)
         else:
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], index_col=False)

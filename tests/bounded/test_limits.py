@@ -156,6 +156,12 @@ CASES: dict[str, tuple[str, str, tuple[str, ...], str]] = {
         ("predict", "--requests", "{}"),
         "line 2: got field larger than field limit",
     ),
+    "a batch size said twice": (
+        "r.jsonl",
+        '{"model":"Qwen/Qwen3-8B","gpu":"A100","batch_size":1,"batch_size":64}\n',
+        ("predict", "--requests", "{}"),
+        "line 1: got the key 'batch_size' twice",
+    ),
     "a model of lists": (
         "config.json",
         '{"model_type": "llama", "hidden_size": ' + "[" * 100 + "]" * 100 + "}",

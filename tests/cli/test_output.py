@@ -59,7 +59,9 @@ def test_which_precision_answered_is_in_every_row(llmco2: Run, requests: Path) -
     assert all("no engine was named" in row["notes"] for row in rows)
 
 
-@pytest.mark.parametrize("order", ["operational_gco2e", "gpu", "batch_size", "n_gpus", "notes", "in_domain"])
+@pytest.mark.parametrize(
+    "order", ["operational_gco2e", "gpu", "batch_size", "resolved_n_gpus", "notes", "in_domain"]
+)
 def test_any_column_sorts_both_ways(llmco2: Run, order: str) -> None:
     argv = (*TWO, "--batch-size", "1,8", "--format", "csv", "--sort")
     up = [row[order] for row in csv.DictReader(io.StringIO(llmco2(*argv, order).out))]

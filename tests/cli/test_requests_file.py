@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from llmco2.cli.answers_file import write_answers
 from llmco2.cli.requests_file import read_requests
 from llmco2.errors import FileFormatError, InputError
+from llmco2.predictor.api import predict_frame
 from llmco2.records.columns import ANSWER_COLUMNS, FRAME_COLUMNS
 from llmco2.records.request import DEFAULT_PROMPT_TOKENS
 
@@ -192,3 +193,31 @@ def test_an_answer_is_readable_by_others_as_any_new_file_is(tmp_path: Path) -> N
     (tmp_path / "plain").touch()
     write_answers(pd.DataFrame({"model": ["m"]}), tmp_path / "a.csv")
     assert (tmp_path / "a.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_what_parts_the_cells_is_read_from_the_first_line(tmp_path: Path, separator: str) -> None:
+    rows = [["model", "gpu", "batch_size", "my_joules"], ["Qwen/Qwen3-8B", "H100", "8", '"3,5"']]
+    frame = read_requests(csv_file(tmp_path, "\n".join(separator.join(row) for row in rows) + "\n"))
+    assert frame.to_dict("records") == [
+        {"model": "Qwen/Qwen3-8B", "gpu": "H100", "batch_size": 8, "my_joules": "3,5"}
+    ]
+
+
+def test_a_decimal_comma_in_a_count_is_that_rows_error_and_no_guess(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "model;gpu;batch_size\nQwen/Qwen3-8B;H100;8,5\n")
+    assert read_requests(path)["batch_size"].tolist() == ["8,5"]
+    (error,) = predict_frame(read_requests(path))["error"]
+    assert error == "batch_size is not a number: got '8,5', expected 1 to 65,536"
+
+
+def test_an_array_of_objects_is_read_as_lines_of_them_are(tmp_path: Path) -> None:
+    rows = [{"model": "m", "gpu": "g", "batch_size": 8}, {"gpu": "h", "model": "n", "mine": [1]}]
+    (tmp_path / "r.json").write_text(json.dumps(rows))
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pd.testing.assert_frame_equal(read_requests(tmp_path / "r.json"), read_requests(tmp_path / "r.jsonl"))
+
+
+def test_an_empty_cell_takes_the_gpus_that_a_name_counts(tmp_path: Path) -> None:
+    content = "model,gpu,tensor_parallel,pipeline_parallel\nm,p5.48xlarge,,2\nm,gpu:h100:4,,\nm,8xH100,2,\nm,H100,,\n"
+    assert read_requests(csv_file(tmp_path, content))["tensor_parallel"].tolist() == [4, 4, 2, 1]

@@ -81,7 +81,7 @@ def test_a_name_of_several_gpus_uses_them_all_unless_told_otherwise(
     assert said in notes(alone)
     table = pd.DataFrame([{"model": MODEL, "gpu": gpu, "engine": "vllm", **given}])
     row = predict_frame(table, checkpoint=str(random_checkpoint_path)).iloc[0]
-    assert (row["n_gpus"], row["error"]) == (n_gpus, "")
+    assert (row["resolved_n_gpus"], row["error"]) == (n_gpus, "")
     assert said in row["notes"]
     assert row["energy_j"] == pytest.approx(alone.total.energy_j, rel=1e-6)
     asked = given | {"gpu": alone.request.gpu, "tensor_parallel": alone.request.tensor_parallel}
@@ -93,7 +93,7 @@ def test_an_empty_cell_beside_one_that_says_it_is_told_apart(random_checkpoint_p
         {"model": MODEL, "gpu": ["p5.48xlarge", "p5.48xlarge", "H100"], "tensor_parallel": [None, 4, None]}
     )
     answers = predict_frame(table, checkpoint=str(random_checkpoint_path))
-    assert answers["n_gpus"].tolist() == [8, 4, 1]
+    assert answers["resolved_n_gpus"].tolist() == [8, 4, 1]
 
 
 def test_every_row_says_what_its_names_were_taken_to_mean(random_checkpoint_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_every_row_says_what_its_names_were_taken_to_mean(random_checkpoint_path
     assert answers["resolved_engine"].tolist() == ["hf-eager", "vllm-0.11", "unknown", ""]
     assert answers["resolved_precision"].tolist() == ["bf16", "fp8-block", "fp16", ""]
     assert answers["resolved_kv_precision"].tolist() == ["bf16", "bf16", "fp16", ""]
-    assert answers["n_gpus"].isna().tolist() == [False, False, False, True]
+    assert answers["resolved_n_gpus"].isna().tolist() == [False, False, False, True]
     assert "fp8-block" in answers["precision_by_part"][1]
     assert "KV bf16" in answers["precision_by_part"][1]
     assert UNNAMED_ENGINE in answers["notes"][2]

@@ -24,7 +24,7 @@ PROMISED = (
     "prompt_tokens output_tokens serving prefill_energy_j decode_energy_j energy_j energy_low_j "
     "energy_high_j energy_lower_bound_j energy_upper_bound_j energy_per_output_token_j "
     "energy_per_total_token_j ttft_s tpot_s latency_s average_power_w operational_gco2e embodied_gco2e "
-    "in_domain notes error resolved_model resolved_gpu n_gpus resolved_engine resolved_precision "
+    "in_domain notes error resolved_model resolved_gpu resolved_n_gpus resolved_engine resolved_precision "
     "resolved_kv_precision precision_by_part"
 )
 
@@ -57,7 +57,7 @@ def test_a_row_carries_each_figure_under_its_own_name(footprint: Footprint) -> N
         "tensor_parallel": 2,
         "error": None,
         "resolved_gpu": "H100-SXM5-80GB",
-        "n_gpus": 2,
+        "resolved_n_gpus": 2,
         "precision_by_part": "weights bf16, KV bf16",
     }
     assert {name: row[name] for name in expected} == expected

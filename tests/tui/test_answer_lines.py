@@ -68,6 +68,11 @@ def test_a_wide_screen_says_everything() -> None:
     assert verdict == "predicted 11.2 mg [8.40–14.0] measured 11.5 mg CO2e -2.8 % INSIDE the interval"
 
 
+def test_kilowatt_hours_are_said_once() -> None:
+    cost = shown(view(energy_j=5.076e6), 120)[0]
+    assert "· 1.41 kWh · 8.33 g" in cost
+
+
 def test_forty_columns_keep_the_figures() -> None:
     cost, workload, verdict = shown(view(), 40)
     assert cost == "2,750 W 33.3 kJ 8.33 g 318 g/h"

@@ -30,6 +30,7 @@ from llmco2_tui.messages import (
     ProcessesSeen,
     Readings,
     RecordingFailed,
+    Rewound,
     SourceFailed,
     SourceOpened,
     WorkloadMeasured,
@@ -166,6 +167,11 @@ class MonitorApp(App[None]):
 
     def _note(self, name: str, data: dict[str, object]) -> None:
         self._reader.note(name, data)
+
+    @on(Rewound)
+    def _rewound(self, message: Rewound) -> None:
+        if message.source == self._reader.number:
+            self._monitor_state.rewind(keep_request=self._keep_request)
 
     @on(ProcessesSeen)
     def _processes_seen(self, message: ProcessesSeen) -> None:
@@ -416,6 +422,10 @@ class MonitorApp(App[None]):
         """Sample more often or less; a replay plays faster or slower."""
         self._reader.faster(step)
         self._paint_frame()
+
+    def action_seek(self, steps: int) -> None:
+        """Go forward or back in a replay."""
+        self._reader.seek(steps)
 
     def action_pause(self) -> None:
         """Pause a replay, or go on."""

@@ -13,7 +13,8 @@ RATES_HZ: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 SPEEDS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1000.0)
 # What a letter means while no text field has the focus.
 LETTER_ACTIONS: Final = frozenset(
-    ("choose", "dark", "export", "faster", "help", "mark", "pause", "play", "restart", "retry", "reverse", "simulate",
+    ("choose", "dark", "export", "faster", "help", "mark", "pause", "play", "restart", "retry", "reverse",
+     "seek", "simulate",
      "sort", "span", "unit", "unmark", "view", "zone")
 )  # fmt: skip
 BINDINGS: Final[tuple[Binding, ...]] = (
@@ -27,6 +28,10 @@ BINDINGS: Final[tuple[Binding, ...]] = (
     Binding("right_square_bracket", "span(1)", "Span", key_display="[ ]"),
     Binding("plus,equals_sign", "faster(1)", "Faster", key_display="+ -"),
     Binding("minus", "faster(-1)", "Slower", show=False),
+    Binding("comma", "seek(-1)", "Back", show=False),
+    Binding("full_stop", "seek(1)", "Forward", show=False),
+    Binding("less_than_sign", "seek(-10)", "Far back", show=False),
+    Binding("greater_than_sign", "seek(10)", "Far forward", show=False),
     Binding("space", "pause", "Pause", show=False),
     Binding("0", "restart", "Zero", show=False),
     Binding("m", "mark", "Mark"),

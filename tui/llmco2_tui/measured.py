@@ -144,6 +144,10 @@ class RecordedFeed:
             self._taken += 1
         return self._entries[start : self._taken]
 
+    def rewind(self) -> None:
+        """Begin again."""
+        self._taken = 0
+
 
 class RecordedSamples:
     """Every sampling of a recording, as its clock passes it, however fast it plays."""
@@ -159,6 +163,10 @@ class RecordedSamples:
         while self._taken < len(self._rounds) and self._rounds[self._taken][-1].t_s <= now_s:
             self._taken += 1
         return self._rounds[start : self._taken]
+
+    def rewind(self) -> None:
+        """Begin again."""
+        self._taken = 0
 
 
 def samplings(samples: Iterable[Sample]) -> list[tuple[Sample, ...]]:

@@ -22,14 +22,16 @@ from llmco2_tui.sources import Source
 
 @dataclass
 class Readings(Message):
-    """The newest sampling of all GPUs (of a recording: all that were passed); a burst collapses to the last."""
+    """The newest sampling of all GPUs; a burst collapses to the last. Of a recording: some that were passed."""
 
     samplings: tuple[tuple[Sample, ...], ...]
     source: int  # which opening of a source it comes from
 
     def can_replace(self, message: Message) -> bool:
-        """Replace older readings of the same source."""
-        return isinstance(message, Readings) and message.source == self.source
+        """Replace an older reading of the same source, where neither is several of a recording."""
+        if not isinstance(message, Readings) or message.source != self.source:
+            return False
+        return len(message.samplings) == len(self.samplings) == 1
 
 
 @dataclass
@@ -38,6 +40,13 @@ class WorkloadMeasured(Message):
 
     request: InferenceRequest | None
     entries: tuple[MeasuredPhase, ...]
+    source: int
+
+
+@dataclass
+class Rewound(Message):
+    """A recording is handed out again from its start."""
+
     source: int
 
 

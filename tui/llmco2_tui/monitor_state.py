@@ -55,6 +55,14 @@ class MonitorState:
         self.ledger = Ledger()
         self.zero()
 
+    def rewind(self, *, keep_request: bool) -> None:
+        """Forget what a recording showed so far: it is shown again from its start; the answers stay."""
+        if not keep_request:
+            self.typed = None
+        chosen = self.chosen
+        self.begin(self.devices)
+        self.chosen = chosen
+
     def zero(self) -> None:
         """Begin anew: energy, grams, charts, marks and measurements all count from the next reading on.
 
@@ -75,7 +83,10 @@ class MonitorState:
         self.ledger.add(samples)
         for sample in samples:
             if sample.power_w is not None and sample.stale_since_s is None:
-                self._histories.setdefault(sample.gpu_index, History()).add(sample.t_s, sample.power_w)
+                history = self._histories.get(sample.gpu_index)
+                if history is None:
+                    history = self._histories[sample.gpu_index] = History()
+                history.add(sample.t_s, sample.power_w)
         powers = [s.power_w for s in samples if s.power_w is not None and s.stale_since_s is None]
         if powers:
             self._all.add(max(sample.t_s for sample in samples), sum(powers))

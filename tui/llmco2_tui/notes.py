@@ -93,6 +93,10 @@ class RecordedNotes:
             self._taken += 1
         return self._events[start : self._taken]
 
+    def rewind(self) -> None:
+        """Begin again."""
+        self._taken = 0
+
 
 def notes_of(session: Session) -> list[SessionEvent]:
     """Return what a person did in a recorded sitting, oldest first."""

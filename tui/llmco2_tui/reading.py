@@ -6,7 +6,7 @@ Invariant: one source is read at a time; the number of its opening tells its mes
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from textual.app import App
 
@@ -15,6 +15,8 @@ from llmco2_tui.keys import RATES_HZ, SPEEDS, neighbour
 from llmco2_tui.messages import RecordingFailed, SourceFailed, SourceOpened
 from llmco2_tui.sampling_thread import Recorder, SamplingThread
 from llmco2_tui.sources import REPLAY, Source, Sources
+
+_LEAST_STEP_S: Final = 10.0
 
 
 class SourceReader:
@@ -144,6 +146,14 @@ class SourceReader:
         self.rate_hz = neighbour(RATES_HZ, self.rate_hz, step)
         if self._sampling is not None:
             self._sampling.set_rate(self.rate_hz)
+
+    def seek(self, steps: int) -> None:
+        """Go forward or back in a recording: by a hundredth of it a step, ten seconds at least."""
+        playback = self.source.playback if self.source is not None else None
+        if playback is not None and self._sampling is not None:
+            step_s = max(_LEAST_STEP_S, (playback.end_s - playback.start_s) / 100)
+            to_s = playback.now_s() + steps * step_s
+            self._sampling.seek(min(max(to_s, playback.start_s), playback.end_s))
 
     def pause(self) -> None:
         """Pause a replay, or go on; nothing else can wait."""

@@ -18,10 +18,11 @@ from llmco2.measurement.meters.meter import Sample
 from llmco2.measurement.meters.power_stream import NvmlSampler
 from llmco2.records.request import InferenceRequest
 from llmco2_tui.measured import MEASURED_EVENT, REQUEST_EVENT, MeasuredPhase, entry_data, request_data
-from llmco2_tui.messages import Noted, ProcessesSeen, Readings, RecordingFailed, WorkloadMeasured
+from llmco2_tui.messages import Noted, ProcessesSeen, Readings, RecordingFailed, Rewound, WorkloadMeasured
 from llmco2_tui.sources import Source
 
 _PROCESSES_S: Final = 2.0
+_MOST_SAMPLINGS: Final = 250  # in one message: a jump through a long recording must not hold up the keys
 
 
 class Recorder(Protocol):
@@ -57,6 +58,7 @@ class SamplingThread:
         self._request: InferenceRequest | None = None
         self._wanted_hz = rate_hz
         self._processes_at_s = -math.inf
+        self._wanted_s: float | None = None  # where in the recording to go to
         self._sampler = NvmlSampler(
             source.meter, source.rate_hz(rate_hz), listener=self._listen, clock=source.poll_clock
         )
@@ -77,6 +79,23 @@ class SamplingThread:
             self._source.playback.set_speed(speed)
             self.set_rate(self._wanted_hz)
 
+    def seek(self, t_s: float) -> None:
+        """Go to a time of the recording; what lies between is read, from the start where that is back."""
+        self._wanted_s = t_s
+        self._sampler.look_now()
+
+    def _go_to_wanted(self) -> None:
+        t_s, self._wanted_s = self._wanted_s, None
+        playback, rewind = self._source.playback, self._source.rewind
+        if t_s is None or playback is None or rewind is None:
+            return
+        back = t_s < playback.now_s()
+        playback.seek(t_s)
+        if back:
+            rewind()
+            self._request = None
+            self._post(Rewound(source=self._number))
+
     def stop(self) -> None:
         """Stop reading, close the source and the recording."""
         self._sampler.stop()
@@ -89,13 +108,15 @@ class SamplingThread:
         self._write(lambda recorder: recorder.write_event(self._source.meter.clock.now_s(), name, data))
 
     def _listen(self, samples: tuple[Sample, ...]) -> None:
+        self._go_to_wanted()
         entries = tuple(self._source.feed.take())
         request = self._source.feed.request
         fresh = request is not None and request != self._request
         self._record(samples, entries, request if fresh else None)
-        passed = None if self._source.passed is None else tuple(self._source.passed())
-        if passed is None or passed:
-            self._post(Readings(samplings=passed or (samples,), source=self._number))
+        passed = [samples] if self._source.passed is None else self._source.passed()
+        for start in range(0, len(passed), _MOST_SAMPLINGS):
+            several = tuple(passed[start : start + _MOST_SAMPLINGS])
+            self._post(Readings(samplings=several, source=self._number))
         self._look_at_processes()
         notes = () if self._source.notes is None else tuple(self._source.notes())
         if notes:

@@ -76,6 +76,7 @@ class Source:
     processes: Callable[[], tuple[GpuProcess, ...] | None] | None = (
         None  # who computes on the GPUs; not of a recording
     )
+    rewind: Callable[[], None] | None = None  # have a recording handed out again from its start
     servers: tuple[ServerSession, ...] = ()  # serving engines that are watched beside the GPUs
     on_close: Callable[[], None] = lambda: None
 
@@ -205,12 +206,22 @@ def open_recording(path: Path, speed: float) -> Source:
     meter = ReplayMeter(path, speed=speed)
     began = wall_clock_at(meter.session, meter.clock.start_s)
     at = "" if began is None else f" of {began:%Y-%m-%d %H:%M:%S} UTC"
+    feed = RecordedFeed(meter.session, meter.clock)
+    passed = RecordedSamples(meter.session, meter.clock)
+    noted = RecordedNotes(meter.session, meter.clock)
+
+    def rewind() -> None:
+        feed.rewind()
+        passed.rewind()
+        noted.rewind()
+
     return Source(
         kind=REPLAY,
         meter=meter,
-        feed=RecordedFeed(meter.session, meter.clock),
+        feed=feed,
         name=f"{path.name}{at}",
         playback=meter.clock,
-        passed=RecordedSamples(meter.session, meter.clock).take,
-        notes=RecordedNotes(meter.session, meter.clock).take,
+        passed=passed.take,
+        notes=noted.take,
+        rewind=rewind,
     )

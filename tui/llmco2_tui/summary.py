@@ -168,7 +168,10 @@ def _totals_text(monitor_state: MonitorState) -> list[str]:
     if totals.energy_j is None or totals.elapsed_s <= 0:
         return []
     grams = "" if view.operational_g is None else f", {mass_text(view.operational_g)} CO2e operational"
-    energy = f"{energy_text(totals.energy_j)} = {watt_hours_text(totals.energy_j)}"
+    both = dict.fromkeys(
+        (energy_text(totals.energy_j), watt_hours_text(totals.energy_j))
+    )  # alike from 1 kWh on
+    energy = " = ".join(both)
     which = totals.energy_gpus_text if totals.incomplete else "all GPUs"
     refused = f"; {counted(totals.refused, 'impossible counter step')} left out" if totals.refused else ""
     return [f"{which}: {energy}{grams} over {clock_time(totals.elapsed_s)}{refused}"]

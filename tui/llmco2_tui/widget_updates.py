@@ -193,6 +193,8 @@ def replay_text(name: str, playback: Any) -> str:
     if now_s >= end_s:
         return f"{name} · {where} · ended; 0 plays it again"
     state = (
-        "paused; space goes on" if playback.speed == 0 else f"{playback.speed:g}×; space pauses, + - speed"
+        "paused; space goes on"
+        if playback.speed == 0
+        else f"{playback.speed:g}×; space pauses, , . go, + - speed"
     )
     return f"{name} · {where} · {state}"

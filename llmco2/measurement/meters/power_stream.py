@@ -81,6 +81,10 @@ class NvmlSampler:
                 samples = self._queue.popleft()
             yield samples
 
+    def look_now(self) -> None:
+        """Take the next sample soon, not at its beat."""
+        self._polling.wake()
+
     def stop(self) -> None:
         """Stop sampling and end every iteration; a second call does nothing."""
         self._polling.stop()

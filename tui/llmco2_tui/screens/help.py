@@ -21,6 +21,7 @@ KEYS: Final = (
     ("[ ]", "chart span: 1 min to 24 h"),
     ("+ -", "sample more or less often (0.1 to 10 Hz); of a replay: faster or slower"),
     ("space", "pause or go on with a replay"),
+    (", . < >", "go back or forward in a replay by a hundredth of it, or by a tenth"),
     ("0", "count energy from now on; of a replay: play it from its start"),
     ("m", "mark start, then end, of one batch of the request in view: its energy is measured"),
     ("u", "take back the last mark"),

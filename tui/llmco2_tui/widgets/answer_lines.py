@@ -83,7 +83,7 @@ def _cost(view: AnswerView, *, short: bool) -> list[Part]:
     sign = "∫" if totals.integrated else ""
     power_of = totals.power_gpus_text if totals.n_with_power < totals.n_gpus else ""
     energy_of = totals.energy_gpus_text if totals.incomplete else ""
-    hours = "" if totals.energy_j is None else f"= {watt_hours_text(totals.energy_j)}"
+    hours = "" if totals.energy_j is None else watt_hours_text(totals.energy_j)
     grams, embodied = view.totals.operational_g, view.totals.embodied_g
     limit = "" if totals.power_limit_w is None else f"of {watts(totals.power_limit_w)}"
     return [
@@ -93,7 +93,7 @@ def _cost(view: AnswerView, *, short: bool) -> list[Part]:
         Part(f"({power_of})" if power_of else "", "warn", 1),
         Part("·", "muted", 5),
         Part(f"{sign}{energy}", "strong"),
-        Part(hours, "", 7),
+        Part(f"= {hours}" if hours not in ("", energy) else "", "", 7),
         Part(f"({energy_of})" if energy_of and energy_of != power_of else "", "warn", 1),
         Part("·", "muted", 5),
         Part(NOTHING if grams is None else mass_text(grams), "strong"),
