@@ -110,6 +110,16 @@ def mass_scale(mass_g: float) -> Scale:
     return _pick(mass_g, _MASS, step=_COLUMN_STEP)
 
 
+def energy_unit(energy_j: float) -> Scale:
+    """Return the unit (size in J, symbol) that :func:`energy_text` writes an energy in."""
+    return _pick(energy_j, _ENERGY)
+
+
+def mass_unit(mass_g: float) -> Scale:
+    """Return the unit (size in g, symbol) that :func:`mass_text` writes a mass in."""
+    return _pick(mass_g, _MASS)
+
+
 def range_text(low: float, high: float, size: float = 1.0, *, trim: bool = False) -> str:
     """Return "low – high" with both ends divided by the unit's ``size``."""
     return f"{three_digits(low / size, trim=trim)} – {three_digits(high / size, trim=trim)}"

@@ -14,10 +14,10 @@ from rich.cells import cell_len
 
 from llmco2.records.request import UNKNOWN, InferenceRequest
 from llmco2.report.quantities import (
-    energy_scale,
     energy_text,
-    mass_scale,
+    energy_unit,
     mass_text,
+    mass_unit,
     three_digits,
     watt_hours_text,
 )
@@ -166,8 +166,8 @@ def _verdict(view: Comparison, *, short: bool) -> list[Part]:
 
 def _interval(quantity: Quantity, *, is_mass: bool) -> tuple[str, str]:
     """Return the ends of the interval in the unit of the prediction."""
-    scale = mass_scale if is_mass else energy_scale
-    size, _ = scale(10.0 * quantity.predicted)
+    unit = mass_unit if is_mass else energy_unit
+    size, _ = unit(quantity.predicted)
     return three_digits(quantity.low / size), three_digits(quantity.high / size)
 
 
