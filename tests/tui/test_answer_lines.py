@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -66,6 +67,19 @@ def test_a_wide_screen_says_everything() -> None:
     assert workload == "Llama-3.1-8B-Instruct batch 8 512+256 tokens bf16 on H100-SXM5-80GB"
     # 700 J and 720 J × 1.2 / 3.6e6 × 48 g/kWh, a quarter to each side
     assert verdict == "predicted 11.2 mg [8.40–14.0] measured 11.5 mg CO2e -2.8 % INSIDE the interval"
+
+
+@pytest.mark.parametrize("zone_id", ["FRA", "POL"])
+@given(batches=st.floats(1e-3, 1e9))
+def test_the_interval_is_in_the_unit_of_the_prediction(zone_id: str, batches: float) -> None:
+    entries = [replace(entry(WHOLE, 1.0, 700.0 * batches), batches=batches)]
+    compared = compare(REQUEST, entries, ANSWERS, account(zone_id))
+    verdict = words(answer_lines(replace(view(), comparison=compared), 120)[2])
+    found = re.match(r"predicted (\S+) \S+ \[(\S+)–(\S+)\]", verdict)
+    assert found is not None
+    predicted, low, high = (float(number.replace(",", "")) for number in found.groups())
+    assert low == pytest.approx(0.75 * predicted, rel=0.02)
+    assert high == pytest.approx(1.25 * predicted, rel=0.02)
 
 
 def test_kilowatt_hours_are_said_once() -> None:
