@@ -1,2 +1,1 @@
-"""Everything below training: tables of runs and kernels, importers, group splits, workloads and focused
-sampling."""
+"""Everything below training: tables of runs and kernels, rows of measured kernels and how they are drawn, workloads."""

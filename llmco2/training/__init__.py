@@ -1,1 +1,1 @@
-"""Training: losses in log space over whatever a run knows, a thin LightningModule, the command line, the checkpoint."""
+"""Training on measured kernels: a LightningModule, its callbacks, the command line, the export."""

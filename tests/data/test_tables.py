@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmco2.data.flags import has_flag
-from llmco2.data.run_source import load_runs
 from llmco2.data.schema import KERNEL_COLUMNS, RUN_COLUMNS, canonical_frame
 from llmco2.data.tables import (
     frame_of,
@@ -250,17 +249,6 @@ def test_rows_of_reference_code_are_left_out_unless_asked_for(tmp_path: Path, ca
     path.write_text(flagged)
     with pytest.raises(InputError, match="no usable run: got 1 rows, 0 failed, 1 flagged; include_flagged"):
         read_runs(path)
-
-
-def test_training_reads_flagged_rows_when_asked(tmp_path: Path) -> None:
-    path = tmp_path / "runs.jsonl"
-    names = {"model": "meta-llama/Llama-3.1-8B", "gpu": "A100-SXM4-80GB"}
-    path.write_text(
-        _line(run_id="a", energy_j=3, **names)
-        + _line(run_id="b", energy_j=9, flags="reference_kernels", **names)
-    )
-    assert load_runs(str(path))["run_id"].tolist() == ["a"]
-    assert load_runs(str(path), include_flagged=True)["run_id"].tolist() == ["a", "b"]
 
 
 @pytest.mark.parametrize(
