@@ -1,66 +1,49 @@
-"""Measured runs as columns to calibrate with: what they need at peak rates, what they should cost, what they did.
+"""Measured runs as columns to calibrate with: the requests, counted once, and what was measured of them.
 
-Invariant: all that does not depend on the factors is worked out once, so that trying other factors is cheap.
+Invariant: what a run is compared with is what ``predict`` answers for its request, under the power limit it ran at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmco2.deployment.columns import deployment_columns
 from llmco2.deployment.deployment import Deployment
 from llmco2.deployment.resolving import request_deployment
 from llmco2.errors import InputError, explain
 from llmco2.operators.columns import Column
-from llmco2.operators.names import PHASES, Phase
-from llmco2.physics.basis import phase_basis
-from llmco2.physics.readout import PhaseBasis, phase_readout
+from llmco2.predictor.answer import interval_ends
 from llmco2.predictor.checkpoint import Checkpoint
-from llmco2.predictor.intervals import LogQuantiles, log_quantiles
-from llmco2.predictor.network import PhaseCoefficients, coefficients
-from llmco2.predictor.residual import Residual, residual_features
+from llmco2.predictor.columns import PreparedRequests, SizeColumns, predict_prepared, prepare_requests
+from llmco2.predictor.intervals import LogQuantiles
 from llmco2.records.run import MeasuredRun
 
 Array = NDArray[np.float64]
-LABELS: Final = ("energy_j", "prefill_energy_j", "decode_energy_j", "latency_s", "tpot_s", "ttft_s")
-N_ENERGIES: Final = 3  # of LABELS, at its front; of energies and of times, what says most comes first
+# Of energies and of times, what says most comes first.
+ENERGY_LABELS: Final = ("energy_j", "decode_energy_j", "prefill_energy_j", "average_power_w")
+TIME_LABELS: Final = ("latency_s", "tpot_s", "ttft_s")
+LABELS: Final = ENERGY_LABELS + TIME_LABELS
+N_ENERGIES: Final = len(ENERGY_LABELS)
 GROSS: Final = "gpu_gross"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CalibrationRuns:
-    """Runs of one board and engine, ``(n_runs, …)`` each."""
+    """Runs of one GPU and engine."""
 
-    learned: dict[Phase, PhaseCoefficients]
-    bases: dict[Phase, PhaseBasis]
-    continuous: Column
-    labels: Array  # (n_runs, 6) in the order of LABELS, NaN where not measured
-    ends: LogQuantiles  # of the interval before calibration
-    simulated: NDArray[np.bool_]  # (n_runs,), drawn by no real GPU
+    checkpoint: Checkpoint
+    prepared: PreparedRequests
+    labels: Array  # (n_runs, n_labels) in the order of LABELS, NaN where not measured
+    energy_ends: LogQuantiles  # of the intervals before calibration
+    time_ends: LogQuantiles
+    simulated: bool  # whether any of the runs was
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    @property
-    def features(self) -> Array:
-        """Where the runs lie for a residual, ``(n_runs, n_features)``."""
-        return residual_features(self.bases["prefill"], self.bases["decode"])
-
-    def take(self, index: NDArray[np.intp]) -> CalibrationRuns:
-        """Return the runs ``index``."""
-        return CalibrationRuns(
-            learned={phase: values.take(index) for phase, values in self.learned.items()},
-            bases={phase: _take_basis(basis, index) for phase, basis in self.bases.items()},
-            continuous=self.continuous[index],
-            labels=self.labels[index],
-            ends=LogQuantiles(low=self.ends.low[index], high=self.ends.high[index]),
-            simulated=self.simulated[index],
-        )
 
 
 def calibration_runs(
@@ -83,32 +66,24 @@ def calibration_runs(
     return columns, len(runs) - len(usable)
 
 
-def log_ratios(runs: CalibrationRuns, scales: Mapping[str, float], residual: Residual | None = None) -> Array:
-    """Return ``log(measured / predicted)`` of every label, ``(n_runs, 6)``, NaN where not measured.
+def log_ratios(runs: CalibrationRuns, scales: Mapping[str, float] | None = None) -> Array:
+    """Return ``log(measured / predicted)`` of every label, ``(n_runs, n_labels)``, NaN where not measured.
 
-    A residual corrects energies; where the corrected energy is beyond physics, a prediction stops at the bound.
+    ``scales`` multiplies the predictor's FACTORS by name.
     """
-    answers = {
-        phase: phase_readout(np, runs.bases[phase], learned.slot, learned.phase)
-        for phase, learned in ((phase, runs.learned[phase].scaled(scales)) for phase in PHASES)
-    }
-    prefill, decode = answers["prefill"], answers["decode"]
-    steps = runs.bases["decode"].steps
-    tpot = np.divide(decode.time_s, steps, out=np.full_like(steps, np.nan), where=steps > 0.0)
-    waiting = np.where(runs.continuous > 0.0, tpot, 0.0)  # an arriving prompt waits for the step that runs
+    answer = predict_prepared(runs.checkpoint, runs.prepared, scales)
     predicted = np.column_stack(
         [
-            prefill.energy_j + decode.energy_j,
-            prefill.energy_j,
-            decode.energy_j,
-            prefill.time_s + decode.time_s,
-            tpot,
-            prefill.time_s / runs.bases["prefill"].steps + waiting,
+            answer.energy_j,
+            answer.decode.energy_j,
+            answer.prefill.energy_j,
+            answer.energy_j / answer.latency_s,
+            answer.latency_s,
+            answer.tpot_s,
+            answer.ttft_s,
         ]
     )
     ratios: Array = np.log(runs.labels / np.where(predicted > 0.0, predicted, np.nan))
-    if residual is not None:
-        ratios[:, :N_ENERGIES] -= residual.log_correction(runs.features)[:, None]
     return ratios
 
 
@@ -117,6 +92,16 @@ def primary(ratios: Array) -> Array:
     first = np.isfinite(ratios).argmax(axis=1)
     chosen: Array = ratios[np.arange(len(ratios)), first]
     return chosen
+
+
+def energies(ratios: Array) -> Array:
+    """Return the energies among the labels, ``(n_runs, n_energies)``."""
+    return ratios[:, :N_ENERGIES]
+
+
+def times(ratios: Array) -> Array:
+    """Return the times among the labels, ``(n_runs, n_times)``."""
+    return ratios[:, N_ENERGIES:]
 
 
 def is_usable(run: MeasuredRun) -> bool:
@@ -128,50 +113,51 @@ def is_usable(run: MeasuredRun) -> bool:
 
 def _labels(run: MeasuredRun) -> list[float]:
     """Return the labels of a run in the order of LABELS, NaN where not measured."""
-    values = {name: getattr(run, name) or np.nan for name in LABELS}
+    values = {name: float(getattr(run, name) or np.nan) for name in LABELS}
     if np.isnan(values["energy_j"]) and run.energy_per_output_token_j and run.output_tokens:
         values["energy_j"] = run.energy_per_output_token_j * run.batch_size * run.output_tokens
     if run.energy_includes != GROSS:  # without idle, or with the host: no energy that is predicted
-        values |= dict.fromkeys(LABELS[:N_ENERGIES], np.nan)
+        values |= dict.fromkeys(ENERGY_LABELS, np.nan)
+    if np.isfinite([values[name] for name in ENERGY_LABELS[:3]]).any():
+        values["average_power_w"] = np.nan  # says nothing new, and of which phase is not known
     return [value if value > 0.0 else np.nan for value in values.values()]
 
 
 def _deployment(run: MeasuredRun) -> Deployment:
     try:
-        request = run.request()
-        return request_deployment(request)
+        deployment = request_deployment(run.request())
     except InputError as error:
         remedy = "correct or drop the run"
         raise InputError(explain(f"run {run.run_id} cannot be", got=str(error), remedy=remedy)) from error
+    limit, gpu = run.power_limit_w, deployment.gpu
+    if limit is None or not 0.0 < limit < gpu.tdp_w:
+        return deployment
+    return replace(deployment, datasheet=replace(gpu, tdp_w=limit))
 
 
 def _columns(
     runs: list[MeasuredRun], deployments: list[Deployment], checkpoint: Checkpoint
 ) -> CalibrationRuns:
-    rows = deployment_columns(deployments)
-    learned = coefficients(checkpoint, deployments, rows)
+    def column(name: str) -> Column:
+        return np.array([getattr(run, name) for run in runs], dtype=np.float64)
 
-    def column(values: list[float | None]) -> Column:
-        return np.array(values, dtype=np.float64)
-
-    continuous = column([float(run.serving == "continuous") for run in runs])
-    work = rows.workload(
-        column([run.batch_size for run in runs]),
-        column([run.prompt_tokens for run in runs]),
-        column([run.output_tokens for run in runs]),
-        continuous,
+    distinct = list(dict.fromkeys(deployments))
+    place = {deployment: i for i, deployment in enumerate(distinct)}
+    sizes = SizeColumns(
+        deployment=np.array([place[deployment] for deployment in deployments], dtype=np.intp),
+        batch_size=column("batch_size"),
+        prompt_tokens=column("prompt_tokens"),
+        output_tokens=column("output_tokens"),
+        continuous=np.array([float(run.serving == "continuous") for run in runs]),
     )
-    limit = column([run.power_limit_w for run in runs])
-    limit = np.where(np.isnan(limit), rows.device.tdp_w, limit)
+    prepared = prepare_requests(checkpoint.nodes, checkpoint.lanes, distinct, sizes)
+    plain = predict_prepared(checkpoint, prepared)
+    energy_ends, time_ends = interval_ends(checkpoint, distinct, sizes, plain)
     return CalibrationRuns(
-        learned=learned,
-        bases={phase: phase_basis(phase, rows, work, limit)[0] for phase in PHASES},
-        continuous=continuous,
+        checkpoint=checkpoint,
+        prepared=prepared,
         labels=np.array([_labels(run) for run in runs]),
-        ends=log_quantiles(checkpoint.intervals, checkpoint.domain, deployments, np.arange(len(runs))),
-        simulated=np.array([run.simulated for run in runs]),
+        energy_ends=energy_ends,
+        time_ends=time_ends,
+        simulated=any(run.simulated for run in runs),
     )
-
-
-def _take_basis(basis: PhaseBasis, index: NDArray[np.intp]) -> PhaseBasis:
-    return PhaseBasis(**{field.name: getattr(basis, field.name)[index] for field in fields(PhaseBasis)})

@@ -1,6 +1,7 @@
 """``llmco2 calibrate``: fit a few physical factors to a few runs of one's own, and write them for ``predict``.
 
-Invariant: the table shows errors on runs that the factors were not fitted to, before and after.
+Invariant: the table shows errors on runs that the factors were not fitted to, before and after; where no factor makes
+them better, no file is written.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from llmco2.cli.output_file import check_output
+from llmco2.cli.output_file import check_output, write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,8 +35,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="fit the predictor to a GPU and engine with your own runs",
         usage="llmco2 calibrate RUNS --output FILE [options]",
         description="Fit a few physical factors to measured runs, at least three of each GPU and\n"
-        "engine. The file that is written is for --calibration of llmco2 predict and\n"
-        "monitor, and acts on the GPUs and engines in it alone.",
+        "engine. A factor is kept where it makes runs better that are held back from\n"
+        "the fit. The file that is written is for --calibration of llmco2 predict and\n"
+        "monitor, and acts on the GPUs and engines in it alone. Where no factor helps,\n"
+        "that is said, nothing is written, and the exit code is 0 all the same.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -63,8 +66,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit, write and show; return the exit code."""
-    from llmco2.calibration.calibrate import fit_calibrations, write_calibration  # noqa: PLC0415
+    """Fit, show and write; return the exit code: 0, also where no factor helps and nothing is written."""
+    from llmco2.calibration.calibrate import calibration_text, fit_calibrations  # noqa: PLC0415
     from llmco2.data.tables import read_runs, run_rows  # noqa: PLC0415 - pandas, after the arguments are known
     from llmco2.predictor.checkpoint import load_checkpoint  # noqa: PLC0415
 
@@ -76,12 +79,16 @@ def run(args: argparse.Namespace) -> int:
         runs = [replace(one, gpu=args.gpu) for one in runs]
     checkpoint = load_checkpoint(args.checkpoint)
     result = fit_calibrations(runs, checkpoint)
-    write_calibration(output, result, checkpoint)
+    if result.helpful:
+        text = calibration_text(result, checkpoint)
+
+        def write(part: Path) -> None:
+            part.write_text(text, encoding="utf-8")
+
+        write_whole(output, write)
     _print(result, sys.stdout)
-    for line in _remarks(result):
+    for line in (*_remarks(result), _outcome(result, output)):
         print(f"llmco2: {line}", file=sys.stderr)
-    number = len(result.fitted)
-    print(f"llmco2: {number} calibration{'s' * (number > 1)} written to {output}", file=sys.stderr)
     return 0
 
 
@@ -108,13 +115,13 @@ def _table(result: CalibrationResult) -> Table:
     table.add_column("factors", no_wrap=True)
     for fitted in result.fitted:
         held_out = fitted.held_out
-        shown = {**fitted.factors, "interval width": fitted.width_scale}
+        shown = {**fitted.scales, "interval width": fitted.width_scale} if fitted.helps else {}
         table.add_row(
             f"{fitted.gpu_id}\n{fitted.engine}",
             str(fitted.n_runs),
             _change(held_out.energy_before_percent, held_out.energy_after_percent),
             _change(held_out.time_before_percent, held_out.time_after_percent),
-            "\n".join(f"{name:14} {value:5.2f}" for name, value in shown.items()),
+            "\n".join(f"{name:14} {value:5.2f}" for name, value in shown.items()) or "none helps",
         )
     return table
 
@@ -123,11 +130,23 @@ def _change(before: float, after: float) -> str:
     return "not measured" if math.isnan(before) else f"{before:.1f} → {after:.1f} %"
 
 
+def _outcome(result: CalibrationResult, output: Path) -> str:
+    number = len(result.helpful)
+    if not number:
+        return f"no factor makes held-back runs better, so {output} was not written: predict without it"
+    return f"{number} calibration{'s' * (number > 1)} written to {output}"
+
+
 def _remarks(result: CalibrationResult) -> list[str]:
     lines = [
-        f"{_name(fitted)}: the fit did harm on held-back runs, so only the interval's width is used"
+        f"{_name(fitted)}: no factor makes held-back runs better, so it is left out"
         for fitted in result.fitted
-        if not fitted.held_out.is_used
+        if result.helpful and not fitted.helps
+    ]
+    lines += [
+        f"{_name(fitted)}: some of its runs were simulated, and answers will say so"
+        for fitted in result.helpful
+        if fitted.simulated
     ]
     for (gpu_id, engine), n in result.too_few.items():
         lines.append(f"{gpu_id} under {engine}: left out, {n} usable runs are too few")

@@ -12,26 +12,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from llmco2.bounded import MAX_JSON_BYTES, json_value, plain_file_bytes, shown
 from llmco2.errors import FileFormatError, explain
-from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
 from llmco2.predictor.checkpoint import Checkpoint, FileVersion, file_version
-from llmco2.predictor.residual import N_FEATURES, Residual
+from llmco2.predictor.columns import FACTORS
 
 FORMAT: Final = "llmco2-calibration"
 FORMAT_VERSION: Final = 1
 _SCALE_RANGE: Final = (0.05, 20.0)
-_MOST_POINTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Factors on coefficients by name, a correction of energies, a factor on interval widths, and what to say."""
+    """Factors of llmco2.predictor.columns.FACTORS by name, a factor on interval widths, and what to say."""
 
     scales: dict[str, float] = field(default_factory=dict)
-    residual: Residual | None = None
     width_scale: float = 1.0
     notes: tuple[str, ...] = ()
 
@@ -108,7 +103,7 @@ def _load(path: str, _version: FileVersion, answering: tuple[str, str] | None) -
     """Return what the file holds for the checkpoint that answers (name, hash); one object an entry."""
     what, remedy = f"{path} is no calibration", "write one with llmco2 calibrate"
     try:
-        text: Any = json_value(plain_file_bytes(Path(path), limit_bytes=MAX_JSON_BYTES), constants=float)
+        text: Any = json_value(plain_file_bytes(Path(path), limit_bytes=MAX_JSON_BYTES))
     except (OSError, ValueError) as error:
         got = getattr(error, "strerror", None) or error  # the path is in ``what`` already
         raise FileFormatError(explain(what, got=got, remedy=remedy)) from error
@@ -135,15 +130,14 @@ def _load(path: str, _version: FileVersion, answering: tuple[str, str] | None) -
 
 
 def _entry(entry: dict[str, Any], mismatch: str, what: str, remedy: str) -> Calibration:
-    known = {*SLOT_COEFFICIENTS, *PHASE_COEFFICIENTS}
     for key in ("gpu", "engine"):
         if not isinstance(entry.get(key), str):
             raise FileFormatError(
                 explain(what, got=f"{key} {shown(entry.get(key))}", expected="a name", remedy=remedy)
             )
     scales = entry.get("scales")
-    if not isinstance(scales, dict) or not set(scales) <= known:
-        raise FileFormatError(explain(what, expected="scales of known coefficients", remedy=remedy))
+    if not isinstance(scales, dict) or not set(scales) <= set(FACTORS):
+        raise FileFormatError(explain(what, expected="scales named " + ", ".join(FACTORS), remedy=remedy))
     for name, value in {**scales, "width_scale": entry.get("width_scale", 1.0)}.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not _SCALE_RANGE[0] <= value <= _SCALE_RANGE[1]:
@@ -151,37 +145,15 @@ def _entry(entry: dict[str, Any], mismatch: str, what: str, remedy: str) -> Cali
             raise FileFormatError(
                 explain(what, got=f"{name} {shown(value)}", expected=expected, remedy=remedy)
             )
+    simulated = entry.get("simulated", False)
+    if not isinstance(simulated, bool):
+        raise FileFormatError(
+            explain(what, got=f"simulated {shown(simulated)}", expected="true or false", remedy=remedy)
+        )
     runs = entry["n_runs"] if isinstance(entry.get("n_runs"), int) else "some"
-    simulated = entry.get("n_simulated", 0)
-    if type(simulated) is not int or simulated < 0:
-        got = f"n_simulated {shown(simulated)}"
-        raise FileFormatError(explain(what, got=got, expected="a count of runs", remedy=remedy))
-    origin = f"SIMULATED: {simulated} of those runs were drawn by no real GPU" if simulated else ""
+    origin = " that hold simulated ones: no GPU drew this energy" if simulated else ""
     return Calibration(
         scales={name: float(value) for name, value in scales.items()},
-        residual=_residual(entry.get("residual"), what, remedy),
         width_scale=float(entry.get("width_scale", 1.0)),
-        notes=(f"calibrated with {runs} runs of this board and engine", *filter(None, [origin, mismatch])),
+        notes=(f"calibrated with {runs} runs of this board and engine{origin}", *filter(None, [mismatch])),
     )
-
-
-def _residual(value: Any, what: str, remedy: str) -> Residual | None:
-    if value is None:
-        return None
-    expected = f"a residual of points with {N_FEATURES} numbers and one weight each"
-    if not isinstance(value, dict):
-        raise FileFormatError(explain(what, got=f"residual {shown(value)}", expected=expected, remedy=remedy))
-    try:
-        points = np.array(value.get("points"), dtype=np.float64)
-        weights = np.array(value.get("weights"), dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise FileFormatError(explain(what, got=str(error), expected=expected, remedy=remedy)) from error
-    shaped = points.ndim == 2 and points.shape == (weights.size, N_FEATURES) and weights.ndim == 1
-    if (
-        not shaped
-        or len(weights) > _MOST_POINTS
-        or not (np.isfinite(points).all() and np.isfinite(weights).all())
-    ):
-        got = f"shapes {points.shape} and {weights.shape}"
-        raise FileFormatError(explain(what, got=got, expected=expected, remedy=remedy))
-    return Residual(points=points, weights=weights)

@@ -17,11 +17,16 @@ from llmco2.predictor.api import predict
 from llmco2.records.run import MeasuredRun
 
 MODELS = ("Qwen/Qwen3-8B", "Qwen/Qwen3-0.6B")
-DRAWN = 1.4  # times what the predictor says, in energy; the time is as predicted
+SLOWER = 1.5  # than the predictor says, at the same power
 
 
 def measured(
-    n: int, *, gpu: str = "H100-SXM5-80GB", engine: str = "vllm", simulated: bool = False
+    n: int,
+    *,
+    gpu: str = "H100-SXM5-80GB",
+    engine: str = "vllm",
+    simulated: bool = False,
+    slower: float = SLOWER,
 ) -> pd.DataFrame:
     rng = np.random.default_rng(n)
     runs = []
@@ -41,8 +46,8 @@ def measured(
                 run_id=f"{engine}-{i}",
                 source="test",
                 simulated=simulated,
-                energy_j=DRAWN * answer.total.energy_j,
-                latency_s=answer.latency_s,
+                energy_j=slower * answer.total.energy_j,
+                latency_s=slower * answer.latency_s,
                 **asked,
             )
         )
@@ -59,16 +64,18 @@ def test_runs_in_factors_out_and_predict_takes_them(
     done = llmco2("calibrate", str(table), "--output", str(output))
     assert done.status == 0, done.err
     assert re.search(r"^ *H100-SXM5-80GB +10 ", done.out, re.MULTILINE)
-    assert re.search(r"static power +\d\.\d\d *\n", done.out)  # whole, at eighty columns
-    assert "28.6 →" in done.out  # 1 - 1 / 1.4: too low by 28.6 %
+    assert re.search(r"kernel time +1\.\d\d *\n", done.out)  # whole, at eighty columns
+    assert done.out.count("33.3 →") == 2  # 1 - 1 / 1.5: energy and time are too low by a third
     assert "H100-SXM5-80GB under sglang: left out, 2 usable runs are too few" in done.err
     assert f"1 calibration written to {output}" in done.err
     (entry,) = json.loads(output.read_text())["entries"]
     assert (entry["gpu"], entry["engine"], entry["n_runs"]) == ("H100-SXM5-80GB", "vllm", 10)
-    assert entry["held_out"]["energy_after_percent"] < 10.0 < entry["held_out"]["energy_before_percent"]
+    assert entry["held_out"]["energy_after_percent"] < 8.0
+    assert entry["held_out"]["time_after_percent"] < 4.0
+    assert entry["simulated"] is False
     request: dict[str, Any] = {"model": MODELS[0], "gpu": "H100-SXM5-80GB", "engine": "vllm"}
     plain, fitted = predict(**request), predict(**request, calibration=str(output))
-    assert fitted.total.energy_j / plain.total.energy_j == pytest.approx(DRAWN, rel=0.1)
+    assert fitted.latency_s / plain.latency_s == pytest.approx(SLOWER, rel=0.05)
     assert fitted.notes[-1] == "calibrated with 10 runs of this board and engine"
 
 
@@ -128,10 +135,44 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "c.json").exists()
 
 
-def test_simulated_runs_calibrate_where_that_is_asked_for(tmp_path: Path, llmco2: Callable[..., Any]) -> None:
+def test_simulated_runs_calibrate_where_that_is_asked_for_and_answers_say_so(
+    tmp_path: Path, llmco2: Callable[..., Any]
+) -> None:
+    output = str(tmp_path / "c.json")
     write_runs(measured(4, simulated=True), tmp_path / "runs.jsonl")
-    arguments = ("calibrate", str(tmp_path / "runs.jsonl"), "--output", str(tmp_path / "c.json"))
-    assert llmco2(*arguments, "--allow-simulated").status == 0
+    done = llmco2("calibrate", str(tmp_path / "runs.jsonl"), "--output", output, "--allow-simulated")
+    assert done.status == 0
+    assert "some of its runs were simulated" in done.err
+    (entry,) = json.loads(Path(output).read_text())["entries"]
+    assert entry["simulated"] is True
+    answer = llmco2("predict", MODELS[0], "--gpu", "H100-SXM5-80GB", "--engine", "vllm",
+                    "--calibration", output)  # fmt: skip
+    assert "simulated ones" in " ".join(answer.out.split())
+
+
+def test_where_nothing_helps_that_is_said_and_nothing_is_written(
+    tmp_path: Path, llmco2: Callable[..., Any]
+) -> None:
+    write_runs(measured(5, slower=1.0), tmp_path / "runs.jsonl")
+    done = llmco2("calibrate", str(tmp_path / "runs.jsonl"), "--output", str(tmp_path / "c.json"))
+    assert done.status == 0
+    assert "none helps" in done.out
+    (line,) = done.err.splitlines()
+    assert line.startswith("llmco2: no factor makes held-back runs better, so ")
+    assert line.endswith("c.json was not written: predict without it")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.jsonl"]
+
+
+def test_a_stack_that_nothing_helps_is_named_beside_one_that_is_written(
+    tmp_path: Path, llmco2: Callable[..., Any]
+) -> None:
+    write_runs(pd.concat([measured(4), measured(4, engine="sglang", slower=1.0)]), tmp_path / "runs.jsonl")
+    done = llmco2("calibrate", str(tmp_path / "runs.jsonl"), "--output", str(tmp_path / "c.json"))
+    assert done.err.splitlines() == [
+        "llmco2: H100-SXM5-80GB under sglang: no factor makes held-back runs better, so it is left out",
+        f"llmco2: 1 calibration written to {tmp_path / 'c.json'}",
+    ]
+    assert [entry["engine"] for entry in json.loads((tmp_path / "c.json").read_text())["entries"]] == ["vllm"]
 
 
 def test_an_output_that_cannot_be_is_refused_before_any_work(
@@ -141,3 +182,18 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(
     assert (done.status, done.out) == (2, "")
     assert "create it first" in done.err
     assert llmco2("calibrate", "runs.csv").status == 2
+    device = llmco2("calibrate", "none.csv", "--output", "/dev/null")
+    assert (device.status, "got a device" in device.err) == (2, True)
+
+
+def test_a_file_that_exists_is_replaced_with_force_alone(tmp_path: Path, llmco2: Callable[..., Any]) -> None:
+    runs, output = tmp_path / "runs.jsonl", tmp_path / "c.json"
+    write_runs(measured(4), runs)
+    output.write_text("mine")
+    kept = llmco2("calibrate", str(runs), "--output", str(output))
+    assert (kept.status, output.read_text()) == (2, "mine")
+    assert "give --force to replace it" in kept.err
+    itself = llmco2("calibrate", str(runs), "--output", str(runs), "--force")
+    assert (itself.status, "the file that is read" in itself.err) == (2, True)
+    assert llmco2("calibrate", str(runs), "--output", str(output), "--force").status == 0
+    assert json.loads(output.read_text())["entries"][0]["n_runs"] == 4
