@@ -1,1 +1,1 @@
-"""Accuracy of the shipped model and of its baselines where nothing was fitted: folds, methods, figures, tables."""
+"""Accuracy of the product and of other estimates on measured runs: errors, coverage, rankings, kernels."""

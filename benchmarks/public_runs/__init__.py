@@ -3,8 +3,8 @@ records.
 
 The files are not shipped. A user who has them points :func:`import_all` at their folder: ``runs.csv.gz``
 (whose column ``file`` names the source), ``latency.csv.gz``, ``dfki_batches.csv.gz``,
-``jetson_phases.csv.gz``, ``kernels.parquet``. Each module's docstring states what its source measured and
-which rows are dropped, merged or trusted less, and why.
+``jetson_phases.csv.gz``, ``serving_2026.csv.gz``, ``kernels.parquet``. Each module's docstring states what its source
+measured and which rows are dropped, merged or trusted less, and why.
 """
 
 from __future__ import annotations

@@ -4,7 +4,10 @@ latencies.
 Rules: the power window includes about one idle second at its end, so energy is the tail-corrected mean power
 times the latency; a correction over 25 % means a window too short to trust (flag ``short_window``, half the
 weight). A batch whose weights and KV cache exceed the memory ran as fewer sequences at a time than the row
-says: dropped. Only GPUs of NVIDIA are kept from the latencies. Configurations that occur twice become
+says: dropped. Only GPUs of NVIDIA are kept from the latencies. What the latencies of llama.cpp call a batch is the
+chunk in which it reads the prompt of one request: their time falls as it grows, and one token at a time takes as long
+as prompt and output in single steps. They are requests of batch 1, kept at their largest chunk, with the layers spread
+over the GPUs one after another (time does not fall with more GPUs). Configurations that occur twice become
 medians.
 """
 
@@ -23,6 +26,7 @@ from llmco2.records.engines import resolve_engine
 
 POWER = "argonne_power"
 LATENCY = "argonne_latency"
+LLAMA_CPP = "llama.cpp"
 _SHARED: Final = (
     "model_id",
     "gpu",
@@ -39,6 +43,7 @@ _SHORT_WINDOW_RATIO = 1.25
 _USABLE_MEMORY = 0.90  # the share that the engines take by default
 _GPUS: Final = ("A100-SXM4-40GB", "H100-SXM5-80GB", "GH200-96GB")
 _ELEMENT_BYTES = 2  # all of it ran in 16 bit
+_GENERATIONS: Final = {"vllm": "vllm-0.7", "tensorrt-llm": "tensorrt-llm-0"}  # it was measured in 2024
 _BASES: Final = {
     "huggyllama/llama-7b": "meta-llama/Llama-2-7b-hf",
     "huggyllama/llama-13b": "meta-llama/Llama-2-13b-hf",
@@ -60,13 +65,15 @@ def _fitting(raw: pd.DataFrame, model: pd.Series) -> pd.Series:
 
 
 def _request(raw: pd.DataFrame, source: str, model: pd.Series) -> pd.DataFrame:
+    engine = raw["engine"].map(resolve_engine)
     return pd.DataFrame(
         {
             "source": source,
             "model": model,
             "gpu": raw["gpu"],
-            "tensor_parallel": raw["num_gpus"].astype(int),
-            "engine": raw["engine"].map(resolve_engine),
+            "tensor_parallel": raw["num_gpus"].astype(int).where(engine != LLAMA_CPP, 1),
+            "pipeline_parallel": raw["num_gpus"].astype(int).where(engine == LLAMA_CPP, 1),
+            "engine": engine.replace(_GENERATIONS),
             "precision": raw["dtype"].map(precision_of),
             "batch_size": raw["batch_size"].astype(float),
             "prompt_tokens": raw["prompt_tokens"],
@@ -74,6 +81,14 @@ def _request(raw: pd.DataFrame, source: str, model: pd.Series) -> pd.DataFrame:
             "notes": describe(raw, {"model_id": "model_id"}),
         }
     )
+
+
+def _single_requests(raw: pd.DataFrame) -> pd.DataFrame:
+    """Return the latencies with those of llama.cpp as single requests, each read in its largest chunk."""
+    chunked = raw["engine"].map(resolve_engine) == LLAMA_CPP
+    own = raw[chunked].sort_values("batch_size", kind="stable")
+    own = own.drop_duplicates(["model_id", "gpu", "num_gpus", "prompt_tokens", "output_tokens"], keep="last")
+    return pd.concat([raw[~chunked], own.assign(batch_size=1.0)], ignore_index=True)
 
 
 def convert_power(raw: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +111,7 @@ def convert_power(raw: pd.DataFrame) -> pd.DataFrame:
 def convert_latency(raw: pd.DataFrame) -> pd.DataFrame:
     """Return latencies without energy; the one-token runs are time to first token of the whole batch."""
     need_columns(raw, (*_SHARED, "phase"), LATENCY)
-    raw = raw[raw["gpu"].isin(_GPUS)]
+    raw = _single_requests(raw[raw["gpu"].isin(_GPUS)])
     model = raw["model_id"].replace(_BASES)
     keep = _fitting(raw, model)
     raw, model = raw[keep], model[keep]

@@ -19,12 +19,13 @@ from benchmarks.public_runs import (
     joulebench,
     kernels,
     mlenergy,
+    serving,
     splitwise,
     spot_checks,
     wilkins,
 )
 from benchmarks.public_runs.rows import EXCLUDED_BY_DEFAULT
-from benchmarks.public_runs.sanity import flag_power
+from benchmarks.public_runs.sanity import flag_power, flag_time
 from llmco2.data.flags import has_flag
 from llmco2.errors import FileFormatError, InputError, UnknownNameError, explain
 
@@ -35,6 +36,8 @@ LATENCY_FILE: Final = "latency.csv.gz"
 DFKI_BATCHES_FILE: Final = "dfki_batches.csv.gz"
 JETSON_FILE: Final = "jetson_phases.csv.gz"
 KERNELS_FILE: Final = "kernels.parquet"
+SERVING_FILE: Final = "serving_2026.csv.gz"
+SERVING: Final = "serving_2026"
 
 Converter = Callable[[pd.DataFrame], pd.DataFrame]
 # source → the file it is in and its converter; sources of RUNS_FILE are picked by the column ``file``
@@ -52,6 +55,7 @@ SOURCES: Final[dict[str, tuple[str, Converter]]] = {
     spot_checks.BENCHLAB: (RUNS_FILE, spot_checks.convert_benchlab),
     argonne.LATENCY: (LATENCY_FILE, argonne.convert_latency),
     jetson.SOURCE: (JETSON_FILE, jetson.convert),
+    SERVING: (SERVING_FILE, serving.convert),
 }
 
 
@@ -117,10 +121,10 @@ def import_runs(shared_data_dir: str | Path, *, include_flagged: bool = False) -
     if (raw["file"] == dfki.SOURCE).any() and (folder / DFKI_BATCHES_FILE).is_file():
         tables.append(dfki.convert(_rows_of(raw, dfki.SOURCE, runs_file), _read(folder / DFKI_BATCHES_FILE)))
     known = {*SOURCES, dfki.SOURCE}
-    unknown = sorted(set(raw["file"].dropna().unique()) - known)
-    if unknown:
-        _LOG.warning("no importer for %s in %s", ", ".join(unknown), runs_file.name)
-    runs = flag_power(pd.concat(tables, ignore_index=True))
+    strangers = sorted(set(raw["file"].dropna().unique()) - known)
+    if strangers:
+        _LOG.warning("no importer for %s in %s", ", ".join(strangers), runs_file.name)
+    runs = flag_time(flag_power(pd.concat(tables, ignore_index=True)))
     return runs if include_flagged else drop_flagged(runs)
 
 

@@ -21,7 +21,8 @@ from llmco2.records.run import RUN_COLUMNS, MeasuredRun
 VISION_LANGUAGE: Final = "vision_language"  # image or video tokens in the prompt
 EDGE_BOARD: Final = "edge_board"  # whole-board power of an embedded module
 EMULATED_PRECISION: Final = "emulated_precision"  # a precision the chip has no units for
-EXCLUDED_BY_DEFAULT: Final = (VISION_LANGUAGE, EDGE_BOARD, EMULATED_PRECISION)
+IMPOSSIBLE_TIME: Final = "impossible_time"  # less than the weights alone take to be read
+EXCLUDED_BY_DEFAULT: Final = (VISION_LANGUAGE, EDGE_BOARD, EMULATED_PRECISION, IMPOSSIBLE_TIME)
 
 LABELS: Final = (
     "prefill_energy_j",

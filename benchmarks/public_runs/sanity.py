@@ -1,4 +1,4 @@
-"""Is a table of runs physically possible? Implied power against the limits of the board, per source.
+"""Is a table of runs physically possible? Implied power against the limits of the board, time against its memory.
 
 Invariant: nothing is corrected here. A row outside the limits is flagged, counted and said; the caller
 decides.
@@ -11,8 +11,11 @@ from typing import Final
 
 import pandas as pd
 
-from benchmarks.public_runs.rows import LABELS, add_flag
+from benchmarks.public_runs.rows import IMPOSSIBLE_TIME, LABELS, add_flag
 from llmco2.catalog.gpus import load_gpus
+from llmco2.catalog.models import resolve_model
+from llmco2.catalog.params import active_parameter_count
+from llmco2.catalog.precisions import resolve_precision
 
 ABOVE_LIMIT: Final = "power_above_limit"
 BELOW_IDLE: Final = "power_below_idle"
@@ -62,6 +65,29 @@ def flag_power(runs: pd.DataFrame) -> pd.DataFrame:
     flags = add_flag(flags, power < idle * (1 - _TOLERANCE), BELOW_IDLE)
     flags = add_flag(flags, step_power_w(runs) > limit * (1 + _TOLERANCE), PREFILL_IN_STEPS)
     return runs.assign(flags=flags)
+
+
+def least_decode_s(runs: pd.DataFrame) -> pd.Series:
+    """Return the seconds that all decode steps take at least: reading the active weights at full bandwidth."""
+    gpus = load_gpus()
+    bandwidth = runs["gpu"].map({name: gpu.memory_bandwidth_bytes_per_s for name, gpu in gpus.items()})
+    active = {name: active_parameter_count(resolve_model(name)) for name in runs["model"].unique()}
+    width = {n: resolve_precision(n).weight_bytes_per_element for n in runs["precision"].unique()}
+    weights = runs["model"].map(active) * runs["precision"].map(width)
+    ranks = runs[["tensor_parallel", "expert_parallel"]].max(axis=1)
+    steps = (runs["output_tokens"].astype(float) - 1.0).clip(lower=0.0)
+    return steps * weights / ranks / bandwidth.astype(float)
+
+
+def flag_time(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs with a flag on each whose latency is less than its weights take to be read.
+
+    Sources count the tokens that were asked for; a model that ended its answer before made fewer. Speculative decoding
+    makes several tokens of one reading and is left alone.
+    """
+    one_token_a_step = ~runs["engine"].str.contains("speculative")
+    short = one_token_a_step & (runs["latency_s"] < least_decode_s(runs))
+    return runs.assign(flags=add_flag(runs["flags"], short, IMPOSSIBLE_TIME))
 
 
 def source_report(runs: pd.DataFrame) -> pd.DataFrame:

@@ -16,19 +16,13 @@ all output tokens cost the same, so the first one stands for prefill; prompts ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
-from benchmarks.accuracy.baselines.label_table import Column, Cost, Table, label_table, phase_work
-from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
-from benchmarks.release.heldout import Fold
-from llmco2.catalog.params import active_parameter_count, parameter_count
-from llmco2.data.module import EnergyDataModule, Index
-from llmco2.data.tensors import numbers
+from benchmarks.accuracy.baselines.work import Array, RequestWork, unanswered
 
-NAME: Final = "EcoLogits"
 ENERGY_ALPHA_WH: Final = 1.1665273170451914e-06  # per token and billion active parameters
 ENERGY_BETA: Final = -0.011205921025579175  # per request of the batch
 ENERGY_GAMMA_WH: Final = 4.052928146734005e-05  # per token
@@ -40,48 +34,38 @@ _J_PER_WH: Final = 3600.0
 _BILLION: Final = 1e9
 
 
-def energy_per_token_j(active_parameters: Column, batch_size: Column) -> Column:
+def energy_per_token_j(active_parameters: Array, batch_size: Array) -> Array:
     """Return what one GPU draws for one output token of one request, J."""
     scale = ENERGY_ALPHA_WH * np.exp(ENERGY_BETA * batch_size)
     return np.asarray((scale * active_parameters / _BILLION + ENERGY_GAMMA_WH) * _J_PER_WH)
 
 
-def latency_per_token_s(active_parameters: Column, batch_size: Column) -> Column:
+def latency_per_token_s(active_parameters: Array, batch_size: Array) -> Array:
     """Return the time of one step of the batch, s."""
     return LATENCY_ALPHA_S * active_parameters / _BILLION + LATENCY_BETA_S * batch_size + LATENCY_GAMMA_S
 
 
-def gpus_needed(parameters: Column, bytes_per_parameter: Column, memory_bytes: Column) -> Column:
+def gpus_needed(parameters: Array, bytes_per_parameter: Array, memory_bytes: Array) -> Array:
     """Return how many GPUs hold the weights with their overhead: a power of two."""
     count = np.ceil(MEMORY_OVERHEAD * parameters * bytes_per_parameter / memory_bytes)
     return np.asarray(2.0 ** np.ceil(np.log2(count)))
 
 
-def predicted(data: EnergyDataModule, rows: Index) -> Table:
-    """Return every label of ``rows``."""
-    work, place = phase_work(data, rows), data.tensors.deployment.numpy()[rows]
-    facts = np.array([
-        (active_parameter_count(d.architecture), parameter_count(d.architecture),
-         d.precision.weight_bytes_per_element, d.gpu.memory_bytes) for d in data.tensors.deployments
-    ], dtype=np.float64)  # fmt: skip
-    active, parameters, width, memory_bytes = facts[place].T
-    batch = numbers(data.frame["batch_size"].iloc[rows])
-    n_gpus = gpus_needed(parameters, width, memory_bytes)
-    token_j = batch * n_gpus * energy_per_token_j(active, batch)
-    token_s = latency_per_token_s(active, batch)
-    steps = work[1].steps
-    prefill = Cost(energy_j=token_j, time_s=token_s)
-    return label_table(work, prefill, Cost(energy_j=token_j * steps, time_s=token_s * steps))
-
-
-def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - nothing is fitted
-    """Return the errors on the fold's test rows."""
-    return {NAME: label_errors(predicted(data, fold.test), data, fold.test)}
-
-
-METHOD_GROUP = MethodGroup(
-    names=(NAME,),
-    fold_errors=fold_errors,
-    seeded=False,
-    about="Energy per output token from active parameters and batch size (EcoLogits 0.11.3), nothing fitted.",
-)
+def answers(requests: pd.DataFrame, work: RequestWork) -> pd.DataFrame:
+    """Return EcoLogits' answers; the first output token stands for prefill."""
+    batch = requests["batch_size"].to_numpy(dtype=np.float64)
+    output = requests["output_tokens"].to_numpy(dtype=np.float64)
+    n_gpus = gpus_needed(work.parameters, work.weight_bytes_per_element, work.memory_bytes)
+    token_j = batch * n_gpus * energy_per_token_j(work.active_parameters, batch)
+    token_s = latency_per_token_s(work.active_parameters, batch)
+    table = pd.DataFrame(
+        {
+            "prefill_energy_j": token_j,
+            "decode_energy_j": token_j * (output - 1.0),
+            "energy_j": token_j * output,
+            "ttft_s": token_s,
+            "tpot_s": token_s,
+            "latency_s": token_s * output,
+        }
+    )
+    return unanswered(table, work.answered)

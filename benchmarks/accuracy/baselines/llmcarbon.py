@@ -16,26 +16,14 @@ those of GPUs; prompt and output tokens cost the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
-from benchmarks.accuracy.baselines.label_table import (
-    Column,
-    Cost,
-    Table,
-    label_table,
-    phase_work,
-    row_deployments,
-)
-from benchmarks.accuracy.method import LabelErrors, MethodGroup, label_errors
-from benchmarks.release.heldout import Fold
-from llmco2.catalog.params import active_parameter_count
-from llmco2.data.module import EnergyDataModule, Index
-from llmco2.data.tensors import assumed_prompt_tokens, numbers
+from benchmarks.accuracy.answers import phase_answers
+from benchmarks.accuracy.baselines.work import Array, RequestWork, unanswered
 
-NAME: Final = "LLMCarbon"
 FLOPS_PER_PARAMETER_AND_TOKEN: Final = 2.0
 # Achieved TFLOP/s of one A100 by parameters: within a node, and with pipeline stages across nodes.
 TENSOR_TFLOPS: Final = (-8.82079068e-20, 1.68591116e-09, 1.33954735e02)
@@ -44,46 +32,27 @@ REFERENCE_PEAK_TFLOPS: Final = 312.0
 LARGEST_ON_A_NODE: Final = 8 * 0.03e9 * 80.0  # parameters
 
 
-def hardware_efficiency(parameters: Column) -> Column:
-    """Return the share of peak FLOP/s that a model of this size reaches, ``(n_rows,)``."""
+def hardware_efficiency(parameters: Array) -> Array:
+    """Return the share of peak FLOP/s that a model of this size reaches, ``(n,)``."""
     within, across = np.polyval(TENSOR_TFLOPS, parameters), np.polyval(PIPELINE_TFLOPS, parameters)
     return np.asarray(np.where(parameters < LARGEST_ON_A_NODE, within, across) / REFERENCE_PEAK_TFLOPS)
 
 
-def inference_cost(
-    parameters: Column, tokens: Column, n_gpus: Column, peak_flops_per_s: Column, power_w: Column
-) -> Cost:
-    """Return energy (J) and time (s) of ``tokens`` tokens; peak and power are those of one GPU."""
+def inference_time_s(parameters: Array, tokens: Array, n_gpus: Array, peak_flops_per_s: Array) -> Array:
+    """Return the seconds of ``tokens`` tokens; the peak is that of one GPU."""
     flops = FLOPS_PER_PARAMETER_AND_TOKEN * parameters * tokens
-    time_s = flops / (n_gpus * peak_flops_per_s * hardware_efficiency(parameters))
-    return Cost(energy_j=n_gpus * power_w * time_s, time_s=time_s)
+    return np.asarray(flops / (n_gpus * peak_flops_per_s * hardware_efficiency(parameters)))
 
 
-def predicted(data: EnergyDataModule, rows: Index) -> Table:
-    """Return every label of ``rows``: prefill is the prompt's tokens, decode those of its steps."""
-    work, frame = phase_work(data, rows), data.frame.iloc[rows]
-    device = row_deployments(data, rows).device
-    active = np.array(
-        [active_parameter_count(d.architecture) for d in data.tensors.deployments], dtype=np.float64
-    )
-    parameters = active[data.tensors.deployment.numpy()[rows]]
-    batch = numbers(frame["batch_size"])
-    tokens = (batch * numbers(assumed_prompt_tokens(frame)), batch * work[1].steps)
+def answers(requests: pd.DataFrame, work: RequestWork) -> pd.DataFrame:
+    """Return LLMCarbon's answers: prefill is the prompt's tokens, decode those of its steps."""
+    batch = requests["batch_size"].to_numpy(dtype=np.float64)
+    prompt = requests["prompt_tokens"].to_numpy(dtype=np.float64)
+    power = work.n_gpus * work.tdp_w
     prefill, decode = (
-        inference_cost(parameters, n, work[0].n_gpus, device.matmul_flops_per_s, work[0].tdp_w)
-        for n in tokens
+        inference_time_s(work.active_parameters, tokens, work.n_gpus, work.peak_flops_per_s)
+        for tokens in (batch * prompt, batch * work.decode.steps)
     )
-    return label_table(work, prefill, decode)
-
-
-def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - nothing is fitted
-    """Return the errors on the fold's test rows."""
-    return {NAME: label_errors(predicted(data, fold.test), data, fold.test)}
-
-
-METHOD_GROUP = MethodGroup(
-    names=(NAME,),
-    fold_errors=fold_errors,
-    seeded=False,
-    about="Parameters × tokens over achieved FLOP/s × TDP (LLMCarbon, arXiv 2309.14393), nothing fitted.",
-)
+    return unanswered(
+        phase_answers(requests, power * prefill, prefill, power * decode, decode), work.answered
+    )

@@ -1,52 +1,31 @@
-"""The nine-constant formula: a roofline with efficiencies and overheads, and three shares of rated power.
+"""A roofline with nine constants for all boards, models and engines, fitted to runs of other (board, model) groups.
 
-::
+Source: EnergyMeter-style linear energy of work and time on a roofline (Williams et al., CACM 52(4), 2009)::
 
-    kernel time = max(compute_s / e_c, weight_s / e_w + other traffic_s / e_a) + network_s / e_n + launches · l
-    time        = Σ kernel time + steps · s
-    energy      = shards · TDP · Σ [a · compute_s + b · traffic_s] + GPUs · (idle + c · TDP) · time
+    kernel = max(compute / e_c, weights / e_w + activations and cache / e_a) + network / e_n + launches × t_launch
+    time   = Σ kernels + steps × t_step
+    energy = shards × TDP × Σ [p_c · compute + p_m · memory] + GPUs × (idle + p_s · TDP) × time
 
-where ``…_s`` are seconds at peak rates. The nine constants e_c, e_w, e_a, e_n, l, s, a, b and c hold for every GPU,
-model and engine. They are fitted to the training rows that know an energy, by least squares on log errors with a
-soft-L1 loss; times of those rows count a third as much as energies, as they do when the shipped model trains (without
-times, energy alone could not tell static from dynamic power).
-
-Simplifications: no effect of engine, precision, board or family; no power limit; idle power is the catalog's, or a
-generic share of TDP. With ``merged`` the two phases are added up before the roofline is taken, as if a request were
-one kernel graph.
+where compute, weights, … are seconds at peak rates. Fitted by least squares of soft-l1 log errors of all energies and
+times of trusted runs, each label of a run with the same weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.baselines.label_table import (
-    SLOT_FIELDS,
-    Column,
-    Cost,
-    Table,
-    energy_rows,
-    label_table,
-    measured_labels,
-    merged_work,
-    phase_work,
-    row_deployments,
-    row_weight,
-)
-from benchmarks.accuracy.method import SMALLEST_PREDICTION, LabelErrors, MethodGroup, label_errors
-from benchmarks.release.heldout import Fold
-from llmco2.data.module import EnergyDataModule, Index
-from llmco2.data.tensors import LABELS
-from llmco2.physics.readout import PhaseBasis
-from llmco2.training.loss import LABEL_WEIGHTS
+from benchmarks.accuracy.answers import label_predictions, phase_answers
+from benchmarks.accuracy.baselines.folds import N_FOLDS, fold_of_runs
+from benchmarks.accuracy.baselines.work import Array, PhaseWork, RequestWork, unanswered
+from benchmarks.accuracy.workload import Workload
 
-NAME: Final = "nine constants"
 _SOFT_ERROR: Final = 0.2  # log error beyond which a row pulls linearly
+_SLOTS: Final = ("compute_s", "weight_s", "activation_s", "network_s", "launches")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,90 +57,83 @@ RANGES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What the formula reads of some rows."""
-
-    phases: tuple[PhaseBasis, PhaseBasis]
-    merged: PhaseBasis | None  # both phases as one, where the formula is to see them so
-    idle_w: Column  # of one GPU
-
-
-def row_work(data: EnergyDataModule, rows: Index, *, merged: bool = False) -> Work:
-    """Return the formula's inputs for table positions ``rows``."""
-    phases = phase_work(data, rows)
-    # Slots that no row has cost time in every step of the fit.
-    used = (phases[0].launches + phases[1].launches).sum(axis=0) > 0.0
-    prefill, decode = (replace(p, **{n: getattr(p, n)[:, used] for n in SLOT_FIELDS}) for p in phases)
-    return Work(
-        phases=(prefill, decode),
-        merged=merged_work(prefill, decode) if merged else None,
-        idle_w=row_deployments(data, rows).device.idle_power_w,
-    )
-
-
-def formula_cost(constants: Constants, basis: PhaseBasis, idle_w: Column) -> Cost:
+def phase_cost(constants: Constants, phase: PhaseWork, work: RequestWork) -> tuple[Array, Array]:
     """Return energy (J, all GPUs) and time (s) of a phase; the formulas are this module's."""
-    other_s = basis.activation_s + basis.kv_s
-    memory_s = basis.weight_s / constants.weight_efficiency + other_s / constants.activation_efficiency
-    kernel_s = np.maximum(basis.compute_s / constants.compute_efficiency, memory_s)
-    kernel_s = kernel_s + basis.network_s / constants.network_efficiency + basis.launches * constants.launch_s
-    time_s = kernel_s.sum(axis=-1) + basis.steps * constants.step_s
-    busy_s = constants.compute_share * basis.compute_s + constants.memory_share * (basis.weight_s + other_s)
-    dynamic_j = basis.n_shards * basis.tdp_w * busy_s.sum(axis=-1)
-    static_j = basis.n_gpus * (idle_w + constants.static_share * basis.tdp_w) * time_s
-    return Cost(energy_j=dynamic_j + static_j, time_s=time_s)
+    memory_s = (
+        phase.weight_s / constants.weight_efficiency + phase.activation_s / constants.activation_efficiency
+    )
+    kernel_s = np.maximum(phase.compute_s / constants.compute_efficiency, memory_s)
+    kernel_s = kernel_s + phase.network_s / constants.network_efficiency + phase.launches * constants.launch_s
+    time_s = kernel_s.sum(axis=1) + phase.steps * constants.step_s
+    moving_s = phase.weight_s + phase.activation_s
+    busy_s = (constants.compute_share * phase.compute_s + constants.memory_share * moving_s).sum(axis=1)
+    static_w = work.n_gpus * (work.idle_w + constants.static_share * work.tdp_w)
+    return work.n_shards * work.tdp_w * busy_s + static_w * time_s, time_s
 
 
-def formula_table(constants: Constants, work: Work) -> Table:
-    """Return every label."""
-    prefill, decode = (formula_cost(constants, basis, work.idle_w) for basis in work.phases)
-    whole = None if work.merged is None else formula_cost(constants, work.merged, work.idle_w)
-    return label_table(work.phases, prefill, decode, whole)
+def answers(constants: Constants, requests: pd.DataFrame, work: RequestWork) -> pd.DataFrame:
+    """Return the formula's answers."""
+    prefill, decode = (phase_cost(constants, phase, work) for phase in (work.prefill, work.decode))
+    return unanswered(phase_answers(requests, *prefill, *decode), work.answered)
 
 
-def fit_constants(data: EnergyDataModule, rows: Index, *, merged: bool = False) -> Constants:
-    """Return the constants fitted to those of ``rows`` that know an energy."""
+def left_out_predictions(workload: Workload, work: RequestWork, n_folds: int = N_FOLDS) -> pd.DataFrame:
+    """Return predictions of all labels, each from constants fitted without its (board, model) group."""
+    work = _without_empty_slots(work)
+    fold = fold_of_runs(workload.runs, n_folds)
+    found = pd.DataFrame(np.nan, index=workload.labels.index, columns=["predicted", "low", "high"])
+    for number in np.unique(fold):
+        constants = fit_constants(workload, work, fold != number)
+        judged = fold[workload.labels["run"]] == number
+        found[judged] = label_predictions(workload, answers(constants, workload.requests, work))[judged]
+    return found
+
+
+def fit_constants(workload: Workload, work: RequestWork, chosen: NDArray[np.bool_]) -> Constants:
+    """Return the constants fitted to the trusted ones of the runs ``chosen``, ``(n_runs,)``."""
     from scipy.optimize import least_squares  # noqa: PLC0415 - of an extra
 
-    known = energy_rows(data, rows)
-    work, labels = row_work(data, known, merged=merged), measured_labels(data, known)
-    there = ~np.isnan(labels)
-    share = there * np.array([LABEL_WEIGHTS[name] for name in LABELS])
-    share = share / np.maximum(share.sum(axis=1, keepdims=True), 1.0)
-    root_weight = np.sqrt(share * row_weight(data, known)[:, None])[there]
-    log_labels = np.log(labels[there])
+    part, own = _part(workload, work, chosen & workload.runs["trusted"].to_numpy())
+    measured = np.log(part.labels["measured"].to_numpy(dtype=np.float64))
+    of_run = part.labels["run"].to_numpy()
+    weight = np.sqrt(1.0 / np.bincount(of_run, minlength=len(part.runs))[of_run])
 
-    def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-        table = formula_table(_constants(logs), work)
-        errors = np.log(np.maximum(table[there], SMALLEST_PREDICTION)) - log_labels
-        return np.asarray(root_weight * errors)
+    def residuals(logs: Array) -> Array:
+        table = label_predictions(part, answers(_constants(logs), part.requests, own))
+        errors = np.log(table["predicted"].to_numpy(dtype=np.float64)) - measured
+        return np.asarray(weight * np.nan_to_num(errors))
 
     low, initial, high = np.log(np.array([RANGES[f.name] for f in fields(Constants)])).T
-    found = least_squares(
-        residuals, initial, bounds=(low, high), loss="soft_l1", f_scale=_SOFT_ERROR, max_nfev=100
+    fit = least_squares(
+        residuals, initial, bounds=(low, high), loss="soft_l1", f_scale=_SOFT_ERROR, max_nfev=40
     )
-    return _constants(found.x)
+    return _constants(fit.x)
 
 
-def predicted(constants: Constants, data: EnergyDataModule, rows: Index, *, merged: bool = False) -> Table:
-    """Return every label of ``rows``."""
-    return formula_table(constants, row_work(data, rows, merged=merged))
-
-
-def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> Mapping[str, LabelErrors]:  # noqa: ARG001 - no chance in it
-    """Return the errors on the fold's test rows."""
-    constants = fit_constants(data, fold.train)
-    return {NAME: label_errors(predicted(constants, data, fold.test), data, fold.test)}
-
-
-def _constants(logs: NDArray[np.float64]) -> Constants:
+def _constants(logs: Array) -> Constants:
     return Constants(**{f.name: float(v) for f, v in zip(fields(Constants), np.exp(logs), strict=True)})
 
 
-METHOD_GROUP = MethodGroup(
-    names=(NAME,),
-    fold_errors=fold_errors,
-    seeded=False,
-    about="A roofline with nine constants for all GPUs, models and engines, fitted to training rows.",
-)
+def _without_empty_slots(work: RequestWork) -> RequestWork:
+    """Return the work without slots that no request has: they cost time in every step of the fit."""
+    used = (work.prefill.launches + work.decode.launches).sum(axis=0) > 0.0
+    kept = [replace(p, **{n: getattr(p, n)[:, used] for n in _SLOTS}) for p in (work.prefill, work.decode)]
+    return replace(work, prefill=kept[0], decode=kept[1])
+
+
+def _part(workload: Workload, work: RequestWork, chosen: NDArray[np.bool_]) -> tuple[Workload, RequestWork]:
+    """Return the workload of chosen runs, energies and times that are not watts, with its work."""
+    new = np.cumsum(chosen) - 1
+    request = np.flatnonzero(chosen[workload.run_of_request])
+    labels = workload.labels[
+        chosen[workload.labels["run"]] & (workload.labels["quantity"] != "power").to_numpy()
+    ]
+    part = Workload(
+        runs=workload.runs[chosen].reset_index(drop=True),
+        requests=workload.requests.iloc[request].reset_index(drop=True),
+        run_of_request=new[workload.run_of_request[request]],
+        share=workload.share[request],
+        is_step=workload.is_step[request],
+        labels=labels.assign(run=new[labels["run"]]).reset_index(drop=True),
+    )
+    return part, work.take(request)

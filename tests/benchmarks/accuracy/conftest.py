@@ -1,44 +1,63 @@
-"""The shipped simulated runs with their folds, and a method that costs nothing."""
+"""A few runs with made-up labels, and the workload made of them."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+from typing import Any
+
+import pandas as pd
 import pytest
 
-from benchmarks.accuracy.method import LabelErrors, MethodGroup
-from benchmarks.accuracy.shipped import FORMULA, SHIPPED
-from benchmarks.release.heldout import Fold, folds
-from llmco2.data.module import EnergyDataModule
-from llmco2.data.options import SplitOptions
-from llmco2.data.tensors import LABELS, N_LABELS
+from benchmarks.accuracy.workload import Workload, measured_workload
+from llmco2.data.schema import canonical_frame
+from llmco2.records.run import MeasuredRun
+
+LLAMA = "meta-llama/Llama-3.1-8B"
+STATIC: dict[str, Any] = {
+    "source": "made_up",
+    "model": LLAMA,
+    "gpu": "H100-SXM5-80GB",
+    "engine": "vllm",
+    "precision": "bf16",
+    "batch_size": 8.0,
+    "prompt_tokens": 512.0,
+    "output_tokens": 128.0,
+    "energy_j": 500.0,
+    "latency_s": 1.5,
+    "average_power_w": 333.0,
+}
+STEADY: dict[str, Any] = {
+    **STATIC,
+    "source": "mlenergy_v3",
+    "engine": "vllm-0.11",
+    "serving": "continuous",
+    "prompt_tokens": None,
+    "energy_j": None,
+    "latency_s": None,
+    "energy_per_output_token_j": 0.4,
+    "tpot_s": 0.01,
+    "notes": "model_id=x; task=sourcegraph-fim",
+}
 
 
-@pytest.fixture(scope="session")
-def data() -> EnergyDataModule:
-    module = EnergyDataModule(split=SplitOptions(kind="none"))
-    module.setup()
-    return module
+def run_table(*rows: dict[str, Any]) -> pd.DataFrame:
+    """Return a canonical table of runs with made-up ids."""
+    return canonical_frame(
+        pd.DataFrame([{"run_id": f"r{i}", **row} for i, row in enumerate(rows)]), MeasuredRun
+    )
 
 
-@pytest.fixture(scope="session")
-def all_folds(data: EnergyDataModule) -> list[Fold]:
-    return list(folds(data))
-
-
-@pytest.fixture
-def calls() -> list[tuple[str, int]]:
-    """Folds and seeds that the cheap method was asked for."""
-    return []
-
-
-@pytest.fixture
-def cheap(calls: list[tuple[str, int]]) -> MethodGroup:
-    """Return a method whose errors follow from row and seed; the formula is off twice as far as what ships."""
-
-    def fold_errors(data: EnergyDataModule, fold: Fold, seed: int) -> dict[str, LabelErrors]:
-        calls.append((fold.name, seed))
-        errors = np.full((len(fold.test), N_LABELS), np.nan)
-        errors[:, LABELS.index("energy_j")] = 0.01 * (fold.test % 7) + 0.001 * seed
-        return {SHIPPED: errors, FORMULA: 2.0 * errors}
-
-    return MethodGroup(names=(SHIPPED, FORMULA), fold_errors=fold_errors, seeded=True, about="No fit at all.")
+@pytest.fixture(scope="package")
+def workload() -> Workload:
+    """Runs of two boards and two models: static, steady, a mix of shapes, a prefill alone, a decode step."""
+    mix = {
+        **STATIC,
+        "shape_mix": json.dumps([[8, 100, 50], [4, 300, 20]]),
+        "weight": 0.2,
+        "gpu": "A100-SXM4-80GB",
+    }
+    prefill = {**STATIC, "energy_j": None, "latency_s": None, "output_tokens": 1.0, "prefill_energy_j": 60.0,
+               "ttft_s": 0.1, "average_power_w": 600.0, "model": "mistralai/Mistral-7B-v0.1"}  # fmt: skip
+    step = {**STATIC, "energy_j": None, "latency_s": None, "average_power_w": None, "output_tokens": 2.0,
+            "tpot_s": 0.008}  # fmt: skip
+    return measured_workload(run_table(STATIC, STEADY, mix, prefill, step))

@@ -134,6 +134,11 @@ def test_splitwise_joins_the_phases_and_drops_what_is_unsound(import_rows: Impor
     assert runs[runs["gpu"] == "H100-SXM5-80GB"].iloc[0]["power_limit_w"] == 350.0
 
 
+def test_splitwise_runs_that_ended_before_their_length_are_dropped(import_rows: Importer) -> None:
+    ended = [row | {"output_tokens": 1024.0} if row["phase"] == "total" else row for row in _splitwise(1)]
+    assert import_rows("splitwise", *_splitwise(0), *ended)["output_tokens"].tolist() == [128.0]
+
+
 ARGONNE: dict[str, Any] = {
     "engine": "vllm",
     "dtype": "fp16/bf16",
@@ -155,6 +160,7 @@ def test_argonne_energy_is_tail_corrected_and_oversubscribed_batches_are_dropped
     runs = import_rows("argonne_power", ARGONNE, {**ARGONNE, "base_model": "meta-llama/Llama-2-7b-hf"})
     assert runs["model"].tolist() == ["meta-llama/Meta-Llama-3-8B"]
     assert runs.iloc[0]["energy_j"] == pytest.approx(3300.0)
+    assert runs.iloc[0]["engine"] == "vllm-0.7"  # of 2024
 
 
 def test_argonne_memory_check_by_hand() -> None:
@@ -184,6 +190,17 @@ def test_argonne_latencies_keep_nvidia_and_tell_first_tokens(tmp_path: Path) -> 
     assert runs.loc[1.0, "ttft_s"] == 0.03
     assert pd.isna(runs.loc[1024.0, "ttft_s"])
     assert runs["energy_j"].isna().all()
+
+
+def test_a_batch_of_llama_cpp_is_the_chunk_of_one_prompt(tmp_path: Path) -> None:
+    common = {**ARGONNE, "engine": "llama.cpp", "model_id": "huggyllama/llama-7b", "num_gpus": 4,
+              "tensor_parallel": 4, "gpu": "H100-SXM5-80GB"}  # fmt: skip
+    rows = [{**common, "batch_size": chunk, "latency_s": time}
+            for chunk, time in [(1, 27.0), (64, 21.9), (16, 22.5)]]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "latency.csv.gz", index=False)
+    runs = import_source("argonne_latency", tmp_path)
+    names = ["batch_size", "latency_s", "tensor_parallel", "pipeline_parallel"]
+    assert runs[names].to_numpy().tolist() == [[1.0, 21.9, 1, 4]]
 
 
 def test_dfki_divides_a_run_over_its_batches_and_keeps_their_shapes(write_raw: Callable[..., Path]) -> None:

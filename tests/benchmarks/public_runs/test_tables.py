@@ -14,9 +14,7 @@ import pytest
 from benchmarks.public_runs import import_runs
 from benchmarks.public_runs.kernels import _COLUMNS
 from benchmarks.public_runs.tables import RUN_TABLE, kernel_table, run_table
-from llmco2.data.run_source import load_runs
 from llmco2.data.tables import read_kernels, read_runs
-from llmco2.errors import InputError
 from tests.benchmarks.public_runs.conftest import JOULE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,11 +32,6 @@ def test_a_run_table_is_what_the_importers_return(sources: Path, tmp_path: Path)
     pd.testing.assert_frame_equal(read_runs(table), import_runs(sources), check_exact=True)
     assert run_table(table, tmp_path / "elsewhere") == table
     assert not (tmp_path / "elsewhere").exists()
-
-
-def test_a_folder_is_no_run_table_for_the_package(sources: Path) -> None:
-    with pytest.raises(InputError, match=r"runs are one table: got the folder .*benchmarks\.public_runs"):
-        load_runs(str(sources))
 
 
 def test_kernels_become_a_table(tmp_path: Path) -> None:
