@@ -58,17 +58,23 @@ wheel: dev ## build the wheel into dist/
 check: lint types imports test ## everything a change must pass
 
 evaluate: RUNS ?= $(wildcard ../shared/data)
-evaluate: dev ## rebuild every accuracy table, on groups left out of the fit; RUNS=FOLDER
+evaluate: dev ## score the product and other methods on measured runs; RUNS=FOLDER, and KERNELS=FOLDER for kernels held out
 	@test -n "$(RUNS)" || { echo "name the folder of measured runs: make evaluate RUNS=FOLDER" >&2; exit 2; }
+	$(if $(KERNELS),$(BIN)/python -m benchmarks.accuracy.kernels --kernels $(KERNELS))
 	$(BIN)/python -m benchmarks.accuracy --runs $(RUNS) $(ARGS)
 
 bench: dev ## measure cold start and bulk throughput
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/throughput.py
 
-train: dev ## fit the checkpoint that ships; RUNS=FOLDER
-	@test -n "$(RUNS)" || { echo "name the folder of measured runs: make train RUNS=FOLDER" >&2; exit 2; }
-	$(BIN)/python -m benchmarks.release --runs $(RUNS) --output datasets/checkpoint/default.json
+train: RUNS ?= $(wildcard ../shared/data)
+train: FIT := build/train
+train: dev ## fit the checkpoint that ships; TABLES=FOLDER of kernel tables, RUNS=FOLDER of measured runs
+	@test -n "$(TABLES)" && test -n "$(RUNS)" || { echo "name both folders: make train TABLES=FOLDER RUNS=FOLDER" >&2; exit 2; }
+	rm -rf $(FIT)
+	$(BIN)/llmco2 train fit --config release --data.path=$(TABLES) --trainer.default_root_dir=$(FIT)
+	$(BIN)/python -m benchmarks.release --nodes $$(find $(FIT) -name node_functions.npz) --lanes $(TABLES)/lanes.json \
+		--runs $(RUNS) --output datasets/checkpoint/default.json
 
 install: $(VENV)/.installed ## make .venv with what a plain pip install brings
 

@@ -18,21 +18,21 @@ from llmco2.resources import configs_dir
 
 _HELP_OPTIONS: Final = ("-h", "--help")
 _WIDTH: Final = 80
-_HEAD: Final = """Train a predictor of your own on measured runs, and judge it.
+_HEAD: Final = """Train the kernel network on measured kernels, and judge it.
 
-  fit        train; writes a checkpoint for llmco2 predict --checkpoint
-  validate   error on the runs that fit watches while it trains
-  test       error on the runs that fit never sees
-  predict    write predicted beside measured, one row a run, to predictions.csv
+  fit        train; keeps a checkpoint, and arrays for predictions if asked to
+  validate   error on the shapes that watch a fit
+  test       error on the shapes that a fit never sees
+  predict    write predicted beside measured times, one row a kernel
 
-Without --config, default is read; without --data.runs, the small simulated set
+Without --config, default is read; without --data.path, the small simulated set
 that ships. A later --config or option changes only what it names. Files go to
-logs/. Configurations that ship:
+lightning_logs/ in --trainer.default_root_dir. Configurations that ship:
 
 """
 _EXAMPLE: Final = """
 example:
-  llmco2 train fit --data.runs=runs.parquet --config formula
+  llmco2 train fit --data.path=FOLDER --config release
 
 llmco2 train fit --help lists every option; it and the rest take the seconds
 that torch needs to load.

@@ -5,6 +5,7 @@ Invariant: lower bound ≤ interval low ≤ energy ≤ interval high ≤ upper b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,13 @@ from numpy.typing import NDArray
 from llmco2.carbon import CarbonFactors, resolve_factors
 from llmco2.deployment.deployment import Deployment
 from llmco2.operators.columns import Column
+from llmco2.physics.hosts import known_host
 from llmco2.predictor.checkpoint import Checkpoint
 from llmco2.predictor.columns import PhaseColumns, PredictionColumns, SizeColumns, predict_columns
 from llmco2.predictor.domain import deployment_notes, size_note, size_outside
-from llmco2.predictor.intervals import LogQuantiles, log_quantiles
+from llmco2.predictor.intervals import LEAST_MEASURED_SHARE, LogQuantiles, log_quantiles, unmeasured
 from llmco2.predictor.memory_check import memory_verdicts
 from llmco2.predictor.remarks import deployment_remarks, size_remarks
-from llmco2.predictor.residual import Residual
 from llmco2.units import BYTES_PER_GIB
 
 
@@ -45,6 +46,7 @@ class Answer:
     total: PhaseAnswer
     ttft_s: Column
     tpot_s: Column
+    time_ends: LogQuantiles  # of the interval of every time: seconds × exp(low) to seconds × exp(high)
     prediction: PredictionColumns
     in_domain: NDArray[np.bool_]
     notes: list[tuple[str, ...]]  # what lies outside the domain, then remarks that do not bear on it
@@ -56,24 +58,17 @@ def answer_requests(
     deployments: list[Deployment],
     sizes: SizeColumns,
     *,
-    scales: dict[str, float] | None = None,
-    residual: Residual | None = None,
+    scales: Mapping[str, float] | None = None,
     width_scale: float = 1.0,
 ) -> Answer:
-    """Return the answers; ``scales``, ``residual`` and ``width_scale`` come from a calibration."""
-    prediction = predict_columns(checkpoint, deployments, sizes, scales, residual)
-    ends = log_quantiles(checkpoint.intervals, checkpoint.domain, deployments, sizes.deployment)
-    ends = LogQuantiles(low=ends.low * width_scale, high=ends.high * width_scale)
-    wider = LogQuantiles(
-        low=ends.low * checkpoint.intervals["phase_factor"],
-        high=ends.high * checkpoint.intervals["phase_factor"],
-    )
+    """Return the answers; ``scales`` and ``width_scale`` come from a calibration."""
+    prediction = predict_columns(checkpoint, deployments, sizes, scales)
+    ends, time_ends = interval_ends(checkpoint, deployments, sizes, prediction, width_scale)
+    factor = checkpoint.intervals["phase_factor"]
+    wider = LogQuantiles(low=ends.low * factor, high=ends.high * factor)
     prefill = _phase_answer(prediction.prefill, prediction.power_limit_w, wider)
     decode = _phase_answer(prediction.decode, prediction.power_limit_w, wider)
-    steps = prediction.steps
-    tpot = np.divide(decode.time_s, steps, out=np.zeros_like(steps), where=steps > 0.0)
-    waiting = np.where(sizes.continuous > 0, tpot, 0.0)  # an arriving prompt waits for the step that runs
-    notes = _notes(checkpoint, deployments, sizes)
+    notes = _notes(checkpoint, deployments, sizes, prediction)
     errors = [""] * len(notes)
     for row, verdict in memory_verdicts(deployments, sizes, prediction).items():
         errors[row] = verdict.error
@@ -87,8 +82,9 @@ def answer_requests(
         prefill=prefill,
         decode=decode,
         total=_total_answer(prefill, decode, ends),
-        ttft_s=prefill.time_s / prediction.prefill_passes + waiting,
-        tpot_s=tpot,
+        ttft_s=prediction.ttft_s,
+        tpot_s=prediction.tpot_s,
+        time_ends=time_ends,
         prediction=prediction,
         in_domain=in_domain,
         notes=notes,
@@ -130,12 +126,36 @@ def _total_answer(prefill: PhaseAnswer, decode: PhaseAnswer, ends: LogQuantiles)
     )
 
 
+def interval_ends(
+    checkpoint: Checkpoint,
+    deployments: list[Deployment],
+    sizes: SizeColumns,
+    prediction: PredictionColumns,
+    width_scale: float = 1.0,
+) -> tuple[LogQuantiles, LogQuantiles]:
+    """Return the ends of the intervals of energies and of times, ``(n_requests,)`` each."""
+    news = [
+        unmeasured(checkpoint.hosts, checkpoint.domain, deployment, share)
+        for deployment, share in zip(deployments, prediction.measured_share.tolist(), strict=True)
+    ]
+    engines = [known_host(deployment.engine, checkpoint.hosts) for deployment in deployments]
+    both = []
+    for quantity in ("energy", "time"):
+        ends = log_quantiles(quantity, checkpoint.intervals, engines, news, sizes.deployment)
+        both.append(LogQuantiles(low=ends.low * width_scale, high=ends.high * width_scale))
+    return both[0], both[1]
+
+
 def _notes(
-    checkpoint: Checkpoint, deployments: list[Deployment], sizes: SizeColumns
+    checkpoint: Checkpoint, deployments: list[Deployment], sizes: SizeColumns, prediction: PredictionColumns
 ) -> list[tuple[str, ...]]:
     """Return what of each request lies outside the domain."""
     domain = checkpoint.domain
-    fixed = [deployment_notes(domain, d) for d in deployments]
+    known = prediction.measured_share >= LEAST_MEASURED_SHARE
+    fixed = [
+        deployment_notes(checkpoint.hosts, domain, deployment, kernels_measured=bool(measured))
+        for deployment, measured in zip(deployments, known.tolist(), strict=True)
+    ]
     notes = [fixed[i] for i in sizes.deployment.tolist()]
     named = {name: getattr(sizes, name) for name in ("batch_size", "prompt_tokens", "output_tokens")}
     for name, outside in size_outside(domain, named).items():

@@ -122,7 +122,6 @@ def predict(
         [deployment],
         sizes,
         scales=fitted.scales,
-        residual=fitted.residual,
         width_scale=fitted.width_scale,
     )
     if answer.errors[0]:

@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 
 from llmco2.bounded import MAX_JSON_BYTES, json_value, plain_file_bytes, shown
 from llmco2.errors import CheckpointError, InstallationError, explain
-from llmco2.operators.names import SLOTS
-from llmco2.physics.descriptors import NODE_FEATURES
-from llmco2.physics.readout import PHASE_COEFFICIENTS, SLOT_COEFFICIENTS
+from llmco2.kernel_model.lanes import Lanes, read_lanes
+from llmco2.kernel_model.node_functions import NodeFunctions, node_functions
 from llmco2.predictor.contents import arrays_error, metadata_error
 from llmco2.resources import REINSTALL, checkpoint_dir
 
 FORMAT: Final = "llmco2-checkpoint"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 _LARGEST_BYTES: Final = 64_000_000  # unpacked; shipped ones have under a hundredth of it
 _REMEDY: Final = "give the .json of a checkpoint that llmco2 train wrote"
 _TRAIN_AGAIN: Final = "train again with this version of llmco2"
@@ -38,8 +37,10 @@ _REQUIRED: Final = (
     "format_version",
     "name",
     "sha256",
-    "network",
-    "vocabulary",
+    "lanes",
+    "hosts",
+    "boards",
+    "power",
     "intervals",
     "domain",
 )
@@ -61,12 +62,16 @@ class _UnusableError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
-    """Arrays of the coefficient network with their metadata."""
+    """Node functions of kernels with the constants of hosts and power around them."""
 
     name: str
-    arrays: dict[str, NDArray[np.float32]]
-    network: dict[str, Any]  # hidden_dim, n_rounds, correction_limit, feature and coefficient names
-    vocabulary: dict[str, list[str]]  # engines, precisions, gpus, families, groups
+    nodes: NodeFunctions
+    lanes: Lanes
+    hosts: dict[str, dict[str, float]]  # engine → constant of llmco2.physics.hosts.HOST_CONSTANTS → value
+    boards: dict[
+        str, float
+    ]  # GPU architecture → factor on the time of kernels, where none of its own was measured
+    busy_factor: float  # on the power that running kernels draw
     intervals: dict[str, Any]
     domain: dict[str, Any]
     metadata: dict[str, Any]  # recipe, data hashes, metrics
@@ -84,7 +89,8 @@ def save_checkpoint(path: Path, arrays: dict[str, NDArray[np.float32]], metadata
     floats: dict[str, Any] = {name: np.asarray(values, np.float32) for name, values in arrays.items()}
     np.savez_compressed(numbers, **floats)
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": path.stem, "sha256": _sha256(numbers)}
-    path.write_text(json.dumps({**head, **metadata}, indent=1, sort_keys=False) + "\n", encoding="utf-8")
+    entries = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in {**head, **metadata}.items()]
+    path.write_text("{\n" + ",\n".join(entries) + "\n}\n", encoding="utf-8")
 
 
 FileVersion = tuple[int, int]  # modification time (ns) and size (bytes)
@@ -124,14 +130,16 @@ def _load(head: Path, _head_version: FileVersion, _numbers_version: FileVersion)
     metadata = _read_metadata(head)
     numbers = _beside(head)
     arrays = _read_arrays(numbers, str(metadata["sha256"]))
-    reason = arrays_error(arrays, metadata)
+    reason = arrays_error(arrays)
     if reason:
         raise _UnusableError(f"{numbers} does not belong to {head.name}", got=reason)
     return Checkpoint(
         name=str(metadata["name"]),
-        arrays=arrays,
-        network=metadata["network"],
-        vocabulary=metadata["vocabulary"],
+        nodes=node_functions(arrays),
+        lanes=read_lanes(metadata["lanes"]),
+        hosts=metadata["hosts"],
+        boards=metadata["boards"],
+        busy_factor=float(metadata["power"]["busy_factor"]),
         intervals=metadata["intervals"],
         domain=metadata["domain"],
         metadata=metadata,
@@ -176,19 +184,6 @@ def _floats(values: object) -> NDArray[np.float32]:
     return values.astype(np.float32)
 
 
-def network_description(hidden_dim: int, n_rounds: int, correction_limit: float) -> dict[str, Any]:
-    """Return the ``network`` entry that this version of the package writes and accepts."""
-    return {
-        "hidden_dim": hidden_dim,
-        "n_rounds": n_rounds,
-        "correction_limit": correction_limit,
-        "node_features": list(NODE_FEATURES),
-        "slots": list(SLOTS),
-        "slot_coefficients": {name: list(limits) for name, limits in SLOT_COEFFICIENTS.items()},
-        "phase_coefficients": {name: list(limits) for name, limits in PHASE_COEFFICIENTS.items()},
-    }
-
-
 def _read_metadata(head: Path) -> dict[str, Any]:
     try:
         metadata = json_value(plain_file_bytes(head, limit_bytes=MAX_JSON_BYTES), constants=float)
@@ -211,13 +206,6 @@ def _read_metadata(head: Path) -> dict[str, Any]:
     reason = metadata_error(metadata)
     if reason:
         raise _UnusableError(f"{head} is damaged", got=reason)
-    found = metadata["network"]
-    expected = network_description(found["hidden_dim"], found["n_rounds"], found["correction_limit"])
-    differing = [key for key, value in expected.items() if found.get(key) != value]
-    if differing:
-        raise _UnusableError(
-            f"{head} was trained on other inputs", got=f"other {differing[0]}", remedy=_TRAIN_AGAIN
-        )
     return metadata
 
 

@@ -15,10 +15,21 @@ from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.params import parameter_count
 from llmco2.deployment.deployment import Deployment, mechanisms
 from llmco2.operators.columns import Column
+from llmco2.physics.hosts import known_host
 from llmco2.records.request import UNKNOWN
 
 _SIZE_NAMES: Final = ("batch_size", "prompt_tokens", "output_tokens")
 _SLACK: Final = 1.25  # a size this much past the largest measured still counts as measured
+# What kernels measure wherever they were measured; a model's recurrences and parallel pipelines are only seen in runs.
+_KERNEL_MECHANISMS: Final = frozenset(
+    {
+        "mixture of experts",
+        "sliding-window attention",
+        "tensor parallelism",
+        "latent attention",
+        "expert parallelism",
+    }
+)
 
 
 @lru_cache(maxsize=1024)
@@ -27,21 +38,29 @@ def _parameters(architecture: Architecture) -> int:
     return parameter_count(architecture)
 
 
-def deployment_notes(domain: dict[str, Any], deployment: Deployment) -> tuple[str, ...]:
+def unmeasured_mechanisms(domain: dict[str, Any], deployment: Deployment) -> tuple[str, ...]:
+    """Return the model's mechanisms that neither kernels nor runs of the engine have shown, sorted."""
+    seen = set(domain["mechanisms"].get(deployment.engine, ())) | _KERNEL_MECHANISMS
+    return tuple(sorted(mechanisms(deployment) - seen))
+
+
+def deployment_notes(
+    hosts: dict[str, Any], domain: dict[str, Any], deployment: Deployment, *, kernels_measured: bool
+) -> tuple[str, ...]:
     """Return what of a deployment lies outside the training data, one sentence part each."""
-    arch = deployment.architecture
+    arch, engine = deployment.architecture, deployment.engine
     notes = []
     if deployment.gpu_id not in domain["gpus"]:
-        notes.append(f"gpu {deployment.gpu_id} was not measured")
-    if arch.family not in domain["families"]:
-        notes.append(f"model family {arch.family or 'unnamed'} was not measured")
-    if deployment.engine != UNKNOWN and deployment.engine not in domain["engines"]:
-        notes.append(f"engine {deployment.engine} was not measured, an average engine answers")
-    if deployment.precision.name not in domain["precisions"]:
-        notes.append(f"precision {deployment.precision.name} was not measured")
-    notes += [
-        f"{name} was not measured" for name in sorted(mechanisms(deployment) - set(domain["mechanisms"]))
-    ]
+        notes.append(f"gpu {deployment.gpu_id} was not measured under load")
+    if not kernels_measured:
+        notes.append(
+            f"kernels of {deployment.precision.name} under {engine} on {deployment.gpu.architecture} boards were not "
+            "measured, their nearest relatives answer"
+        )
+    stand_in = known_host(engine, hosts)
+    if engine not in {UNKNOWN, stand_in}:
+        notes.append(f"engine {engine} was not measured, {stand_in or 'an engine without a host'} answers")
+    notes += [f"{name} was not measured under {engine}" for name in unmeasured_mechanisms(domain, deployment)]
     low, high = domain["ranges"]["parameters"]
     count = _parameters(arch)
     if not low / _SLACK <= count <= high * _SLACK:

@@ -245,7 +245,6 @@ def _answer_chunk(
         deployments,
         sizes,
         scales=fitted.scales,
-        residual=fitted.residual,
         width_scale=fitted.width_scale,
     )
     errors = np.array(answer.errors, dtype=object)

@@ -1,8 +1,6 @@
-"""How sure a prediction is: intervals calibrated by what is new about a request.
+"""How sure a prediction is: errors of measured runs by engine, widened by what of a request was never measured.
 
-Invariant: an interval comes from errors on held-out groups of the same kind of newness (a model family, a
-board, or both left out of the fit), never from errors on rows that were fitted, and is cut to the physical
-bounds.
+Invariant: errors of different causes are independent, so their squares add; an interval is cut to the physical bounds.
 """
 
 from __future__ import annotations
@@ -17,20 +15,22 @@ from numpy.typing import NDArray
 
 from llmco2.deployment.deployment import Deployment
 from llmco2.operators.columns import Column
-from llmco2.physics.groups import deployment_name
+from llmco2.physics.hosts import known_host
+from llmco2.predictor.domain import unmeasured_mechanisms
 from llmco2.records.request import UNKNOWN
 
 COVERAGE: Final = 0.90
+LEAST_MEASURED_SHARE: Final = 0.5  # of a step's kernel time, for its kernels to count as measured
 
 
-class Newness(StrEnum):
-    """What of a deployment the training data lacks."""
+class Unmeasured(StrEnum):
+    """What of a deployment was never measured; each widens the interval by a fitted amount."""
 
-    MEASURED = "measured"  # nothing but the request: this very deployment was measured
-    KNOWN = "known"  # the deployment, of a board and a family that were measured
-    NEW_MODEL = "new_model"
-    NEW_GPU = "new_gpu"
-    NEW_BOTH = "new_both"
+    ENGINE = "engine"  # not named
+    HOST = "host"  # a relative's constants stand in
+    KERNELS = "kernels"  # of that stack on that family of boards in that format
+    BOARD = "board"  # no watts of it, or of its power limit
+    MECHANISM = "mechanism"  # of the model, under that engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,47 +41,51 @@ class LogQuantiles:
     high: Column
 
 
-def newness(domain: dict[str, Any], deployment: Deployment) -> Newness:
-    """Return what is new about a deployment."""
-    new_model = deployment.architecture.family not in domain["families"]
-    new_gpu = deployment.gpu_id not in domain["gpus"]
-    if new_model:
-        return Newness.NEW_BOTH if new_gpu else Newness.NEW_MODEL
-    if new_gpu:
-        return Newness.NEW_GPU
-    return Newness.MEASURED if deployment_name(deployment) in domain["deployments"] else Newness.KNOWN
-
-
-def unknown_factors(
-    intervals: dict[str, Any], domain: dict[str, Any], deployment: Deployment
-) -> tuple[float, ...]:
-    """Return how much wider errors were where the engine or the precision was hidden, for what was never measured."""
-    factors = []
-    if deployment.engine == UNKNOWN or deployment.engine not in domain["engines"]:
-        factors.append(float(intervals["unknown_engine_factor"]))
-    if deployment.precision.name not in domain["precisions"]:
-        factors.append(float(intervals["unknown_precision_factor"]))
-    return tuple(factors)
-
-
-def widened(end: float, known_end: float, factors: tuple[float, ...]) -> float:
-    """Return an interval's end (a log) with the errors of unknown inputs added in squares, keeping its sign.
-
-    A factor ``f`` was measured on known deployments, so it adds ``known_end² (f² − 1)``; errors of different causes
-    are independent, and for a known deployment the end becomes ``f`` times as far.
-    """
-    extra = sum(known_end**2 * (factor**2 - 1.0) for factor in factors)
-    return math.copysign(math.sqrt(end**2 + extra), end)
+def unmeasured(
+    hosts: dict[str, Any], domain: dict[str, Any], deployment: Deployment, measured_share: float
+) -> tuple[Unmeasured, ...]:
+    """Return what of a deployment was never measured."""
+    engine = deployment.engine
+    found = []
+    if engine == UNKNOWN:
+        found.append(Unmeasured.ENGINE)
+    elif known_host(engine, hosts) != engine:
+        found.append(Unmeasured.HOST)
+    if measured_share < LEAST_MEASURED_SHARE:
+        found.append(Unmeasured.KERNELS)
+    if deployment.gpu_id not in domain["gpus"]:
+        found.append(Unmeasured.BOARD)
+    if unmeasured_mechanisms(domain, deployment):
+        found.append(Unmeasured.MECHANISM)
+    return tuple(found)
 
 
 def log_quantiles(
-    intervals: dict[str, Any], domain: dict[str, Any], deployments: list[Deployment], index: NDArray[np.intp]
+    quantity: str,
+    intervals: dict[str, Any],
+    engines: list[str],
+    news: list[tuple[Unmeasured, ...]],
+    index: NDArray[np.intp],
 ) -> LogQuantiles:
-    """Return the interval's ends for every request; ``index`` is each one's deployment."""
-    known = intervals["cases"][Newness.KNOWN]
-    ends = np.empty((len(deployments), 2))
-    for i, deployment in enumerate(deployments):
-        case = intervals["cases"][newness(domain, deployment)]
-        factors = unknown_factors(intervals, domain, deployment)
-        ends[i] = [widened(case[side], known[side], factors) for side in ("low", "high")]
+    """Return the interval's ends for every request.
+
+    Args:
+        quantity: "energy" or "time".
+        intervals: of the checkpoint.
+        engines: each deployment's engine whose runs the errors are of; one without errors takes all engines'.
+        news: what of each deployment was never measured.
+        index: each request's deployment.
+    """
+    ends = np.empty((len(engines), 2))
+    for i, (engine, new) in enumerate(zip(engines, news, strict=True)):
+        base = intervals["engines"].get(engine, intervals["pooled"])[quantity]
+        extra = tuple(float(intervals["extra"][item][quantity]) for item in new)
+        ends[i] = widened((base[0], base[1]), extra)
     return LogQuantiles(low=ends[index, 0], high=ends[index, 1])
+
+
+def widened(ends: tuple[float, float], extra: tuple[float, ...]) -> tuple[float, float]:
+    """Return an interval (logs) whose half-width has errors of other causes added in squares; its middle stays."""
+    middle, half = (ends[0] + ends[1]) / 2.0, (ends[1] - ends[0]) / 2.0
+    half = math.hypot(half, *extra)
+    return middle - half, middle + half

@@ -22,7 +22,7 @@ def test_the_head_names_each_subcommand_and_each_shipped_configuration() -> None
     first_words = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
     configurations = sorted(path.stem for path in configs_dir().glob("*.yaml"))
     assert first_words == [*training.SUBCOMMANDS, *configurations, "llmco2"]
-    assert "  smoke               Seconds, to see that everything runs" in train.head()
+    assert "  smoke    Seconds, to see that everything runs" in train.head()
 
 
 def test_help_is_the_head_and_then_every_option_of_lightning(

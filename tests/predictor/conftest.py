@@ -21,21 +21,15 @@ from llmco2.catalog.precisions import PRECISIONS
 from llmco2.deployment.deployment import Deployment
 from llmco2.deployment.resolving import resolve_deployment
 from llmco2.errors import InputError
-from llmco2.predictor.checkpoint import Checkpoint, load_checkpoint, network_description, save_checkpoint
+from llmco2.kernel_model.features import N_FEATURES
+from llmco2.predictor.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from llmco2.predictor.columns import SizeColumns
-from llmco2.predictor.contents import array_shapes
+from llmco2.predictor.intervals import Unmeasured
 from llmco2.records.engines import engine_names
 from llmco2.records.request import MAX_BATCH_SIZE, MAX_TOKENS
 
 MODELS = tuple(load_models())
 GPUS = tuple(load_gpus())
-VOCABULARY = {
-    "engines": ["hf-eager", "vllm", "vllm-0.11"],
-    "precisions": ["bf16", "fp16", "fp8"],
-    "gpus": ["A100-SXM4-80GB", "H100-SXM5-80GB"],
-    "families": ["llama", "qwen"],
-    "groups": ["engine and board: vllm H100-SXM5-80GB", "engine and family: vllm-0.11 qwen"],
-}
 
 
 @dataclass(frozen=True)
@@ -48,26 +42,28 @@ class Requests:
 
 def random_metadata() -> dict[str, Any]:
     """Return the text half of a checkpoint, with lopsided intervals and a narrow domain."""
+    offset = {"energy": [0.05, 0.3], "time": [-0.4, -0.1]}  # intervals that lie wholly above or below
     return {
-        "network": network_description(8, 2, 1.0),
-        "vocabulary": VOCABULARY,
+        "lanes": {
+            "kinds": {"gemm": [["vllm", "sm90", "16bit", "torch"], ["sglang", "sm90", "fp8", "deepgemm"]]},
+            "experts": [["vllm", "sm90", "16bit", [4096.0, 14336.0, 8.0, 2.0], "triton"]],
+        },
+        "hosts": {
+            "vllm": {"step_s": 1e-3, "sequence_s": 5e-5, "prefill_step_s": 2e-3},
+            "hf-eager": {"launch_s": 7e-5, "cache_passes": 6.0, "kernel_factor": 1.5, "busy_factor": 0.6},
+        },
+        "boards": {"CDNA3": 1.7},
+        "power": {"busy_factor": 1.3},
         "intervals": {
             "coverage": 0.9,
-            "cases": {
-                "measured": {"low": -0.1, "high": 0.08},
-                "known": {"low": -0.2, "high": 0.1},
-                "new_model": {"low": -0.1, "high": 0.6},
-                "new_gpu": {"low": 0.05, "high": 0.3},  # an offset: the interval lies wholly above
-                "new_both": {"low": -2.5, "high": -0.1},  # … or wholly below
-            },
-            "unknown_engine_factor": 1.5,
-            "unknown_precision_factor": 1.2,
+            "engines": {"vllm": {"energy": [-0.2, 0.1], "time": [-0.1, 0.2]}, "hf-eager": offset},
+            "pooled": {"energy": [-2.5, -0.1], "time": [-0.3, 0.3]},
+            "extra": {item: {"energy": 0.2, "time": 0.1} for item in Unmeasured},
             "phase_factor": 1.4,
         },
         "domain": {
-            **{name: VOCABULARY[name] for name in ("gpus", "families", "engines", "precisions")},
-            "mechanisms": ["tensor parallelism"],
-            "deployments": [],
+            "gpus": ["A100-SXM4-80GB", "H100-SXM5-80GB"],
+            "mechanisms": {"vllm": ["tensor parallelism"]},
             "ranges": {
                 "batch_size": [1.0, 64.0],
                 "prompt_tokens": [16.0, 4096.0],
@@ -82,8 +78,16 @@ def random_metadata() -> dict[str, Any]:
 def random_arrays(scale: float = 1.5) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     """Return numbers of the right shapes that no training chose."""
     rng = np.random.default_rng(11)
-    shapes = array_shapes(network_description(8, 2, 1.0), VOCABULARY)
-    return {name: rng.normal(scale=scale, size=shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays: dict[str, Any] = {}
+    for kind, width in N_FEATURES.items():
+        prefix = f"kernel.{kind}."
+        arrays[prefix + "mean"] = rng.normal(size=width)
+        arrays[prefix + "scale"] = np.exp(rng.normal(size=width))
+        arrays[prefix + "center"] = np.array(rng.normal())
+        for i, (outputs, inputs) in enumerate(((8, width), (8, 8), (1, 8))):
+            arrays[prefix + f"weight{i}"] = rng.normal(scale=scale, size=(outputs, inputs))
+            arrays[prefix + f"bias{i}"] = rng.normal(scale=scale, size=outputs)
+    return {name: np.asarray(values, dtype=np.float32) for name, values in arrays.items()}
 
 
 @pytest.fixture
@@ -153,7 +157,7 @@ def random_sizes(seed: int, n_deployments: int, each: int) -> SizeColumns:
 @pytest.fixture(scope="session")
 def requests() -> Requests:
     """Six thousand requests, static and continuous."""
-    return Requests(deployments=random_deployments(1, 600), sizes=random_sizes(2, 600, 10))
+    return Requests(deployments=random_deployments(1, 200), sizes=random_sizes(2, 200, 30))
 
 
 @pytest.fixture(scope="session")

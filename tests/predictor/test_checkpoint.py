@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from llmco2.errors import CheckpointError
+from llmco2.kernel_model.features import KINDS
 from llmco2.predictor.api import predict
 from llmco2.predictor.checkpoint import load_checkpoint, save_checkpoint
-from llmco2.predictor.contents import array_shapes, arrays_error, metadata_error
+from llmco2.predictor.contents import metadata_error
 from llmco2.resources import checkpoint_dir
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
@@ -62,18 +63,18 @@ def test_what_was_saved_is_loaded(written: Path, sound_checkpoint: Sound) -> Non
     arrays, metadata = sound_checkpoint
     checkpoint = load_checkpoint(str(written))
     assert checkpoint.name == "own"
-    assert checkpoint.arrays.keys() == arrays.keys()
-    assert all(np.array_equal(checkpoint.arrays[name], arrays[name]) for name in arrays)
-    assert checkpoint.network == metadata["network"]
+    assert checkpoint.nodes.of_kind.keys() == KINDS.keys()
+    gemm = checkpoint.nodes.of_kind["gemm"]
+    assert np.array_equal(gemm.layers[1][0], arrays["kernel.gemm.weight1"])
+    assert gemm.center == arrays["kernel.gemm.center"]
+    assert checkpoint.hosts == metadata["hosts"]
     assert checkpoint.domain == metadata["domain"]
 
 
 def test_the_shipped_checkpoint_is_sound_and_small() -> None:
     checkpoint = load_checkpoint()
-    assert arrays_error(checkpoint.arrays, checkpoint.metadata) == ""
     assert metadata_error(checkpoint.metadata) == ""
-    assert checkpoint.arrays.keys() == array_shapes(checkpoint.network, checkpoint.vocabulary).keys()
-    assert sum(path.stat().st_size for path in checkpoint_dir().iterdir()) <= 5e6
+    assert sum(path.stat().st_size for path in checkpoint_dir().iterdir()) <= 4e6
 
 
 def test_numbers_alone_decide_so_a_file_written_anew_answers_anew(
@@ -110,40 +111,38 @@ def test_the_arrays_in_place_of_the_text(written: Path) -> None:
 
 def test_another_format_version_says_which(written: Path) -> None:
     rewrite(written, lambda metadata: metadata.update(format_version=99))
-    assert "own.json is of another format: got 99, expected 1; train again" in refusal(written)
+    assert "own.json is of another format: got 99, expected 2; train again" in refusal(written)
     rewrite(written, lambda metadata: metadata.pop("format_version"))
     assert "is of another format: got None" in refusal(written)
 
 
-@pytest.mark.parametrize("key", ["name", "sha256", "network", "vocabulary", "intervals", "domain"])
+@pytest.mark.parametrize(
+    "key", ["name", "sha256", "lanes", "hosts", "boards", "power", "intervals", "domain"]
+)
 def test_a_missing_entry_is_named(key: str, written: Path) -> None:
     rewrite(written, lambda metadata: metadata.pop(key))
     assert f"own.json is incomplete: expected {key}; " in refusal(written)
 
 
-@pytest.mark.parametrize("part", ["node_features", "slots", "slot_coefficients", "phase_coefficients"])
-def test_other_inputs_are_named(part: str, written: Path) -> None:
-    rewrite(written, lambda metadata: metadata["network"].update({part: ["something", "else"]}))
-    assert f"own.json was trained on other inputs: got other {part}; train again" in refusal(written)
-
-
 DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
-    "network that is no object": lambda m: m.update(network=[]),
-    "network.hidden_dim -1": lambda m: m["network"].update(hidden_dim=-1),
-    "network.n_rounds '2'": lambda m: m["network"].update(n_rounds="2"),
-    "network.correction_limit 0": lambda m: m["network"].update(correction_limit=0),
-    "vocabulary.gpus that is no list": lambda m: m["vocabulary"].update(gpus={"A100": 1}),
-    "vocabulary.engines that is no list": lambda m: m["vocabulary"].pop("engines"),
-    "intervals.cases.new_gpu from None to None": lambda m: m["intervals"]["cases"].pop("new_gpu"),
-    "intervals.cases.known from 1 to -1": lambda m: m["intervals"]["cases"].update(
-        known={"low": 1, "high": -1}
+    "lanes that is no object": lambda m: m.update(lanes=[]),
+    "lanes without kinds and experts": lambda m: m["lanes"].pop("experts"),
+    "lanes.kinds.gemm that is no list of four names": lambda m: m["lanes"]["kinds"].update(gemm=[["vllm"]]),
+    "lanes.experts with ['vllm'": lambda m: m["lanes"].update(experts=[["vllm", "", "", [1, 2, 3, 0], ""]]),
+    "hosts.vllm.step_s -1": lambda m: m["hosts"]["vllm"].update(step_s=-1),
+    "hosts.vllm.speed, which is no constant": lambda m: m["hosts"]["vllm"].update(speed=1.0),
+    "boards.CDNA3 'slow'": lambda m: m["boards"].update(CDNA3="slow"),
+    "power.busy_factor 0": lambda m: m["power"].update(busy_factor=0),
+    "intervals without engines and extra": lambda m: m["intervals"].pop("extra"),
+    "intervals of vllm: energy [1, -1]": lambda m: m["intervals"]["engines"]["vllm"].update(energy=[1, -1]),
+    "intervals of pooled: time None": lambda m: m["intervals"]["pooled"].pop("time"),
+    "intervals of vllm: time [nan, 1]": lambda m: m["intervals"]["engines"]["vllm"].update(
+        time=[float("nan"), 1]
     ),
-    "intervals.cases.known from nan to 1": lambda m: m["intervals"]["cases"].update(
-        known={"low": float("nan"), "high": 1}
-    ),
+    "intervals.extra.host that is no object": lambda m: m["intervals"]["extra"].pop("host"),
     "intervals.phase_factor inf": lambda m: m["intervals"].update(phase_factor=float("inf")),
-    "intervals.unknown_engine_factor None": lambda m: m["intervals"].pop("unknown_engine_factor"),
-    "domain.mechanisms that is no list": lambda m: m["domain"].update(mechanisms=[1]),
+    "domain.gpus that is no list": lambda m: m["domain"].update(gpus={"A100": 1}),
+    "domain.mechanisms that is no table": lambda m: m["domain"].update(mechanisms=[1]),
     "domain.ranges.n_gpus [1]": lambda m: m["domain"]["ranges"].update(n_gpus=[1]),
     "domain.ranges.batch_size None": lambda m: m["domain"].update(ranges=None),
 }
@@ -168,15 +167,18 @@ def test_a_changed_or_truncated_array_file_is_damaged(written: Path) -> None:
 
 def test_arrays_of_another_checkpoint_do_not_belong(written: Path, sound_checkpoint: Sound) -> None:
     arrays, _ = sound_checkpoint
-    replace_numbers(written, npz(**{name: values for name, values in arrays.items() if name != "base_slot"}))
-    assert "own.npz does not belong to own.json: got no array base_slot" in refusal(written)
-    replace_numbers(written, npz(**{**arrays, "gpu_level": arrays["gpu_level"][:-1]}))
-    assert "gpu_level of shape (2, 3) in place of (3, 3)" in refusal(written)
-    broken = arrays["engine_slot"].copy()
+    name = "kernel.gemm.weight1"
+    replace_numbers(written, npz(**{key: values for key, values in arrays.items() if key != name}))
+    assert "own.npz does not belong to own.json: got kernel.gemm. that does not end" in refusal(written)
+    replace_numbers(written, npz(**{**arrays, name: arrays[name][:, :-1]}))
+    assert f"{name} that does not follow the layer before" in refusal(written)
+    replace_numbers(written, npz(**{**arrays, "kernel.gemm.scale": 0.0 * arrays["kernel.gemm.scale"]}))
+    assert "kernel.gemm.scale that is not positive" in refusal(written)
+    broken = arrays[name].copy()
     broken[0, 0] = np.nan
-    replace_numbers(written, npz(**{**arrays, "engine_slot": broken}))
-    assert "engine_slot with a number that is not finite" in refusal(written)
-    replace_numbers(written, npz(**{**arrays, "base_slot": np.array(["text"] * 9)}))
+    replace_numbers(written, npz(**{**arrays, name: broken}))
+    assert f"{name} with a number that is not finite" in refusal(written)
+    replace_numbers(written, npz(**{**arrays, name: np.array(["text"] * 9)}))
     assert "cannot be read: got an array of <U4 where numbers are due" in refusal(written)
 
 
@@ -195,9 +197,9 @@ def test_nothing_in_a_checkpoint_is_executed(written: Path, sound_checkpoint: So
     made = tmp_path / "made"
     objects = np.array([Payload(str(made))], dtype=object)
     hostile = {
-        "an array of objects": npz(**{**arrays, "base_slot": objects}),
+        "an array of objects": npz(**{**arrays, "kernel.gemm.bias0": objects}),
         "a pickle": pickle.dumps(Payload(str(made))),
-        "a pickle in a zip": _zip("base_slot.npy", pickle.dumps(Payload(str(made)))),
+        "a pickle in a zip": _zip("kernel.gemm.bias0.npy", pickle.dumps(Payload(str(made)))),
     }
     for kind, content in hostile.items():
         replace_numbers(written, content)
@@ -224,7 +226,7 @@ def test_a_single_array_or_a_bomb_is_refused(written: Path) -> None:
     np.save(buffer, np.ones(3))
     replace_numbers(written, buffer.getvalue())
     assert "own.npz cannot be read" in refusal(written)
-    replace_numbers(written, _zip("base_slot.npy", bytes(70_000_000)))
+    replace_numbers(written, _zip("kernel.gemm.bias0.npy", bytes(70_000_000)))
     assert "own.npz cannot be read: got 70,000,000 bytes unpacked, more than" in refusal(written)
 
 

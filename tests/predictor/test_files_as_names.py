@@ -66,7 +66,7 @@ def test_files_answer_alone_and_in_a_table(
     )
     assert alone.request.gpu == "Prototype-X"
     assert alone.memory_available_bytes == 96 * 2**30
-    assert "gpu Prototype-X was not measured" in alone.notes
+    assert "gpu Prototype-X was not measured under load" in alone.notes
     assert not alone.in_domain
     table = pd.DataFrame(
         {
