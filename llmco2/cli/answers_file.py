@@ -30,10 +30,11 @@ def write_answers(answers: pd.DataFrame, path: Path) -> None:
 
 def print_answers(answers: pd.DataFrame, stream: TextIO, kind: str) -> None:
     """Write ``answers`` to ``stream`` as ``csv``, ``json`` (one array) or ``jsonl`` (an object a line)."""
+    narrow = not (getattr(stream, "encoding", None) or "utf-8").casefold().startswith("utf")
     if kind == "json":
-        stream.writelines(array_json(_rows(answers)))
+        stream.writelines(array_json(_rows(answers), ascii_only=narrow))
     elif kind == "jsonl":
-        stream.writelines(f"{row_json(row)}\n" for row in _rows(answers))
+        stream.writelines(f"{row_json(row, ascii_only=narrow)}\n" for row in _rows(answers))
     else:
         answers.to_csv(stream, index=False, lineterminator="\n")
 

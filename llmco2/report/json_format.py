@@ -20,7 +20,10 @@ from llmco2.report.rows import footprint_row
 
 JSON_SCHEMA_VERSION: Final = 2  # 1 was one bare object
 DETAILS: Final = "details"
-_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_ENCODE: Final = {
+    ascii_only: json.JSONEncoder(ensure_ascii=ascii_only, allow_nan=False).encode
+    for ascii_only in (False, True)
+}
 _PHASES: Final = ("prefill", "decode", "total")
 _PLAIN_DETAILS: Final = ("n_gpus", "memory_needed_bytes", "memory_available_bytes", "predictor")
 
@@ -41,16 +44,19 @@ def footprint_json_line(footprint: Footprint) -> str:
     return row_json(footprint_row(footprint)) + "\n"
 
 
-def row_json(row: Mapping[str, Any]) -> str:
-    """Return a row, whose cells JSON can hold, as one line of JSON text without its end."""
-    return _ENCODE(row)
+def row_json(row: Mapping[str, Any], *, ascii_only: bool = False) -> str:
+    """Return a row, whose cells JSON can hold, as one line of JSON text without its end.
+
+    ``ascii_only`` escapes other characters, for a stream that could not encode them.
+    """
+    return _ENCODE[ascii_only](row)
 
 
-def array_json(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def array_json(rows: Iterable[Mapping[str, Any]], *, ascii_only: bool = False) -> Iterator[str]:
     """Yield the text of a JSON array of ``rows``, a row a line, each with the key ``details`` of one schema."""
     before = "[\n"
     for row in rows:
-        yield before + row_json({**row, DETAILS: None})
+        yield before + row_json({**row, DETAILS: None}, ascii_only=ascii_only)
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
 

@@ -245,6 +245,16 @@ def test_a_stream_that_is_closed_full_or_left_ends_quietly(command: str, status:
     assert done.stderr.count("\n") == (1 if err else 0)
 
 
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_json_on_a_narrow_stream_says_every_character_still(requests: Path, kind: str) -> None:
+    requests.write_text("model,gpu,mine\nQwen/Qwen3-8B,H100,152 µg ≈ €\n", encoding="utf-8")
+    command = f"llmco2 predict --requests {requests} --format {kind}"
+    done = in_a_shell(command, PYTHONIOENCODING="ascii")
+    assert done.stdout.isascii()
+    answer = json.loads(done.stdout)
+    assert (answer[0] if kind == "json" else answer)["mine"] == "152 µg ≈ €"
+
+
 def test_a_console_without_a_character_shows_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     done = in_a_shell("llmco2 predict Qwen/Qwen3-0.6B --gpu H100 --output-tokens 1", PYTHONIOENCODING="ascii")
     assert done.returncode == 0
