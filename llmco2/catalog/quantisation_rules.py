@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from llmco2.bounded import shown
@@ -42,8 +44,9 @@ class Rule:
             raise FileFormatError(
                 explain("a quantisation pattern is too long", got=f"{len(pattern)} characters")
             )
-        if pattern.startswith("re:"):
-            _checked_regex(pattern.removeprefix("re:"))
+        text = regex_of(pattern)
+        if text is not None:
+            compiled(text)
         return cls(pattern=pattern, scheme=scheme)
 
 
@@ -56,6 +59,12 @@ class Rules:
     rules: tuple[Rule, ...] = ()
     excluded: tuple[str, ...] = ()
     kv_cache: str = ""
+
+
+def regex_of(pattern: str) -> str | None:
+    """Return the regular expression that a pattern is, marked as one or written like one; None for a name or glob."""
+    regular = pattern.startswith(("re:", ".*", "^")) or any(mark in pattern for mark in "\\(|$")
+    return pattern.removeprefix("re:") if regular else None
 
 
 def names_of(record: Mapping[str, Any], keys: tuple[str, ...], where: str) -> tuple[str, ...]:
@@ -78,7 +87,7 @@ def kv_of(record: Mapping[str, Any], where: str) -> str:
     value = next((record[key] for key in _KV_KEYS if record.get(key) is not None), None)
     if isinstance(value, Mapping):
         key = (value.get("num_bits"), str(value.get("type") or "float").casefold())
-        if key not in _KV_BITS:
+        if not isinstance(key[0], int) or key not in _KV_BITS:
             raise unknown(where, f"a cache of {key[0]!r} bits, {key[1]}")
         return _KV_BITS[key]
     name = str(value or "").casefold()
@@ -94,11 +103,15 @@ def kv_of_type(name: Any) -> str:
     return _KV_NAMES.get(str(name).casefold(), "")
 
 
-def _checked_regex(text: str) -> None:
+@lru_cache(maxsize=4096)
+def compiled(text: str) -> re.Pattern[str]:
+    """Return the pattern of a regular expression; raises FileFormatError where it is none or may match for ever."""
     if _NESTED_REPEAT.search(text):
         raise FileFormatError(explain("a quantisation pattern repeats a repetition", got=repr(text)[:60]))
     try:
-        re.compile(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Python will read otherwise
+            return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         raise FileFormatError(
             explain("a quantisation pattern is no regular expression", got=repr(text)[:60])

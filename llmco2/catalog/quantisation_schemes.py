@@ -107,7 +107,7 @@ def of_algorithm(name: Any, group: Any, where: str) -> Scheme | None:
 
 def packed_bytes(bits: int, group: Any, *, zeros: bool, where: str) -> float:
     """Return the bytes of an element of ``bits`` with a 16-bit scale per ``group`` elements; -1: per channel."""
-    if group in {None, -1, 0}:
+    if group is None or group in (-1, 0):
         return bits / _BITS_PER_BYTE
     if isinstance(group, bool) or not isinstance(group, int) or not 1 <= group <= MAX_GROUP:
         raise FileFormatError(

@@ -74,7 +74,7 @@ def _quark_scheme(settings: Record, where: str) -> Scheme | None:
 
 
 def _bits(kind: str) -> int | None:
-    digits = "".join(character for character in kind.split("_", maxsplit=1)[0] if character.isdigit())
+    digits = "".join(character for character in kind.split("_", maxsplit=1)[0] if character in "0123456789")
     return int(digits) if digits and len(digits) <= 2 else None
 
 

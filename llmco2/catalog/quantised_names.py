@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from llmco2.catalog.part_precisions import LINEAR_PARTS
+from llmco2.catalog.quantisation_rules import compiled, regex_of
 
 _FEED_FORWARD: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -132,9 +133,9 @@ class Cell:
 
 def cells_of(pattern: str, n_layers: int) -> tuple[Cell, ...]:
     """Return the cells that a name or pattern means in a decoder of ``n_layers``; empty where none is meant."""
-    regular = pattern.startswith(("re:", ".*", "^")) or any(mark in pattern for mark in "\\(|$")
-    if regular:
-        return _by_pattern(pattern.removeprefix("re:"), n_layers, regex=True)
+    text = regex_of(pattern)
+    if text is not None:
+        return _by_pattern(text, n_layers, regex=True)
     if _OUTSIDE.search(pattern):
         return ()
     opened = _OPEN_LAYER.search(pattern)
@@ -181,8 +182,8 @@ def _whole(parts: tuple[str, ...], layer: int | None) -> Iterator[Cell]:
 @lru_cache(maxsize=2_000)
 def _by_pattern(pattern: str, n_layers: int, *, regex: bool) -> tuple[Cell, ...]:
     """Return the cells one of whose names the pattern matches, from its first character on."""
-    text = pattern if regex else f"(?:{fnmatch.translate(pattern)}|{fnmatch.translate(pattern + '.*')})"
-    matches = re.compile(text).match
+    globs = f"(?:{fnmatch.translate(pattern)}|{fnmatch.translate(pattern + '.*')})"
+    matches = compiled(pattern).match if regex else re.compile(globs).match
     prefixes = _PREFIXES[:1] if pattern.startswith((".*", "*")) else _PREFIXES
     everywhere = not any(character.isdigit() for character in re.sub(r"[a-z_]\w*", "", pattern))
     layers = (1,) if everywhere else range(n_layers)

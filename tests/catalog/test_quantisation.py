@@ -6,6 +6,8 @@ import json
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmco2.catalog.architecture import Architecture
 from llmco2.catalog.hf_config import architecture_from_hf_config
@@ -13,7 +15,7 @@ from llmco2.catalog.models import resolve_model
 from llmco2.catalog.params import bytes_read_per_token, weight_bytes, weight_elements
 from llmco2.catalog.part_precisions import PartPrecisions
 from llmco2.catalog.stored import stored_parts
-from llmco2.errors import FileFormatError
+from llmco2.errors import FileFormatError, InputError
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -404,3 +406,70 @@ def test_a_record_that_is_damaged_or_unknown_is_refused_in_one_line(record, mess
     with pytest.raises(FileFormatError, match=message) as caught:
         read(record)
     assert "\n" not in str(caught.value)
+
+
+NONSENSE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+SOUND = [
+    compressed(INT4_GROUP_32, FP8_WEIGHTS, ignore=["lm_head", "re:.*attn.*"], kv_cache_scheme=FP8_WEIGHTS),
+    compressed(FP8_WEIGHTS | {"strategy": "block", "block_structure": [128, 128]}, FP8_WEIGHTS),
+    {"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head"]},
+    {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "dynamic": {"-:.*attn.*": {}}},
+    {"quant_method": "auto-round", "bits": 4, "data_type": "int", "extra_config": {"lm_head": {"bits": 16}}},
+    {
+        "quant_method": "modelopt",
+        "quant_algo": "MIXED_PRECISION",
+        "quantized_layers": {"mlp": {"quant_algo": "FP8"}},
+    },
+    {"quant_method": "bitsandbytes", "load_in_4bit": True, "llm_int8_skip_modules": ["lm_head"]},
+    {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
+    {
+        "quant_method": "quark",
+        "global_quant_config": {
+            "weight": {"dtype": "int4", "group_size": 128},
+            "input_tensors": {"dtype": "int8"},
+        },
+        "layer_quant_config": {"*attn*": {"weight": {"dtype": "fp8_e4m3"}}},
+        "exclude": ["lm_head"],
+    },
+    {
+        "quant_method": "torchao",
+        "quant_type": {
+            "_type": "FqnToConfig",
+            "_data": {"fqn_to_config": {"mlp": {"_type": "Int4WeightOnlyConfig"}}},
+        },
+    },
+]
+
+
+def places(value, path=()):
+    """Yield the path of every value within nested mappings and lists."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield (*path, key)
+        yield from places(each, (*path, key))
+
+
+def exchanged(value, path, new):
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = exchanged(copy[path[0]], path[1:], new)
+    return copy
+
+
+@given(data=st.data(), new=NONSENSE)
+def test_a_record_with_any_value_exchanged_is_read_or_refused_in_one_line(data, new):
+    record = data.draw(st.sampled_from(SOUND))
+    path = data.draw(st.sampled_from(list(places(record))))
+    said = ""
+    try:
+        model, parts = read(exchanged(record, path, new))
+    except InputError as error:
+        said = str(error)
+    else:
+        assert 0 < weight_bytes(model, parts) <= 4 * weight_elements(model).total
+    assert "\n" not in said
