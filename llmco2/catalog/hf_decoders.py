@@ -118,7 +118,7 @@ def sliding_layers(config: Config, model_type: str, n_layers: int) -> tuple[int,
     kinds = config.get("layer_types")
     if isinstance(kinds, list) and window:
         config.get("sliding_window_pattern", "_sliding_window_pattern")  # says the same
-        return window, sum(kind in _WINDOWED_LAYER_KINDS for kind in kinds[:n_layers])
+        return window, sum(str(kind) in _WINDOWED_LAYER_KINDS for kind in kinds[:n_layers])
     decided = config.get("use_sliding_window") is not None or model_type.startswith("qwen")
     if not window or (decided and not config.flag("use_sliding_window", default=False)):
         return 0, 0

@@ -83,8 +83,8 @@ def read_nemotron_h(config: Config, model_id: str) -> Architecture:
 def nemotron_layers(config: Config) -> list[str]:
     """Return each layer's kind, from the list of newer files or the letters of older ones."""
     kinds = config.get("layers_block_type")
-    if isinstance(kinds, list) and kinds and set(kinds) <= set(_NEMOTRON_NAMES):
-        return [_NEMOTRON_NAMES[kind] for kind in kinds]
+    if isinstance(kinds, list) and kinds and set(map(str, kinds)) <= set(_NEMOTRON_NAMES):
+        return [_NEMOTRON_NAMES[str(kind)] for kind in kinds]
     pattern = config.get("hybrid_override_pattern")
     if not isinstance(pattern, str) or not pattern or set(pattern) - set(_NEMOTRON_LETTERS):
         got = repr(pattern if kinds is None else kinds)[:60]

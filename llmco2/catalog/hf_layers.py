@@ -50,7 +50,7 @@ def layer_plan(config: Config, model_type: str, arch: Architecture) -> LayerPlan
 def _mixers(config: Config, n_layers: int) -> Mapping[str, frozenset[int]]:
     kinds = config.get("layer_types")
     if isinstance(kinds, list) and len(kinds) == n_layers and _LINEAR_KINDS & set(map(str, kinds)):
-        recurrent = frozenset(i for i, kind in enumerate(kinds) if kind in _LINEAR_KINDS)
+        recurrent = frozenset(i for i, kind in enumerate(kinds) if str(kind) in _LINEAR_KINDS)
         return {"recurrent": recurrent, "attention": frozenset(range(n_layers)) - recurrent}
     full = config.sub("linear_attn_config").get("full_attn_layers")
     if isinstance(full, list) and all(isinstance(i, int) for i in full):  # counted from one

@@ -105,7 +105,9 @@ def read_longcat(config: Config, model_id: str) -> Architecture:
         "expert_ffn_dim": config.whole("expert_ffn_hidden_size", "moe_intermediate_size"),
     }
     hidden = shape["hidden_dim"]
-    other = (4 * n_layers + 1) * hidden + 2 * n_layers * (shape["q_lora_rank"] + shape["kv_lora_rank"])
+    other = (4 * n_layers + 1) * hidden + 2 * n_layers * (
+        shape.get("q_lora_rank", 0) + shape.get("kv_lora_rank", 0)
+    )
     return Architecture(**shape, other_params=other + n_layers * (idle * hidden + n_experts + idle))
 
 

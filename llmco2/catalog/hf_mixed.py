@@ -125,7 +125,9 @@ def read_kimi_linear(config: Config, model_id: str) -> Architecture:
         "recurrent_state_elements": heads * head_dim * head_dim,
     }
     shape["gated_attention_output"] = config.flag("mla_use_output_gate", default=False)
-    other = (2 * n_layers + 1) * hidden + n_attention * (shape["kv_lora_rank"] + shape["q_lora_rank"])
+    other = (2 * n_layers + 1) * hidden + n_attention * (
+        shape.get("kv_lora_rank", 0) + shape.get("q_lora_rank", 0)
+    )
     other += shape.pop("latent_params", 0)
     other += (n_layers - n_attention) * (heads + inner + head_dim + remainder)  # decay, step bias, norm
     other += shape["n_moe_layers"] * shape["n_experts"]

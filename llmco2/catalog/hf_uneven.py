@@ -32,15 +32,16 @@ def read_gemma4(config: Config, model_id: str) -> Architecture:
     n_layers, hidden = config.whole("num_hidden_layers"), shape["hidden_dim"]
     kinds = _layer_kinds(config, n_layers, every=6)
     head_dim, n_kv_heads = config.whole("head_dim"), config.whole("num_key_value_heads")
-    wide = _wide_layers(config)
+    wide = Config(values=_wide_layers(config), defaults={}, where=config.where)
     k_eq_v = config.flag("attention_k_eq_v", default=False)
-    own_heads = wide.get("num_key_value_heads") or (k_eq_v and config.get("num_global_key_value_heads"))
+    own_heads = config.optional_whole(0, "num_global_key_value_heads") if k_eq_v else 0
+    own_heads = wide.optional_whole(own_heads, "num_key_value_heads")
     shape |= _two_reaches(config, kinds) | {
         "n_heads": config.whole("num_attention_heads"),
-        "n_kv_heads": Config(values={"n": own_heads or n_kv_heads}, defaults={}, where=config.where).whole(
-            "n"
-        ),
-        "head_dim": wide.get("head_dim") or config.optional_whole(512, "global_head_dim") or head_dim,
+        "n_kv_heads": own_heads or n_kv_heads,
+        "head_dim": wide.optional_whole(0, "head_dim")
+        or config.optional_whole(512, "global_head_dim")
+        or head_dim,
         "sliding_n_kv_heads": n_kv_heads,
         "sliding_head_dim": head_dim,
     }
@@ -170,8 +171,8 @@ def read_nemotron_nas(config: Config, model_id: str) -> Architecture:
         raise FileFormatError(
             explain(f"{config.where}: block_configs does not name the layers", expected=f"{n_layers} blocks")
         )
-    attention = [Config(values=b.get("attention") or {}, defaults={}, where=config.where) for b in blocks]
-    feed = [Config(values=b.get("ffn") or {}, defaults={}, where=config.where) for b in blocks]
+    named = [Config(values=b, defaults={}, where=config.where) for b in blocks]
+    attention, feed = [b.sub("attention") for b in named], [b.sub("ffn") for b in named]
     attending = [a for a in attention if not a.flag("no_op", default=False)]
     groups = {a.whole("n_heads_in_group") for a in attending}
     if any(a.flag("replace_with_linear", default=False) for a in [*attention, *feed]) or len(groups) != 1:

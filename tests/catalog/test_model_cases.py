@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmco2.catalog import hf_transformers
 from llmco2.catalog.hf_config import architecture_from_hf_config
@@ -19,7 +21,8 @@ from llmco2.catalog.models import resolve_model
 from llmco2.catalog.params import bytes_read_per_token, kv_bytes_per_token, parameter_count, weight_bytes
 from llmco2.catalog.stored import stored_parts
 from llmco2.cli.model_facts import touched_parameters
-from llmco2.errors import FileFormatError
+from llmco2.errors import FileFormatError, InputError
+from tests.catalog.test_quantisation import NONSENSE, exchanged, places
 
 FILE = Path(__file__).parent / "cases" / "configurations.jsonl"
 CASES = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
@@ -161,3 +164,22 @@ def test_a_list_that_says_that_all_layers_are_plain_changes_nothing():
     assert architecture_from_hf_config(LLAMA | {"attn_type_list": [1] * 32}, model_id="x") == plain
     for nothing in ({"moe_num_experts": 0}, {"cross_attention_layers": []}, {"lru_width": None}):
         assert architecture_from_hf_config(LLAMA | nothing, model_id="x") == plain
+
+
+ANSWERED = [case["config"] for case in CASES if not case["expected"].get("refuse")]
+
+
+@given(data=st.data(), new=NONSENSE)
+def test_a_configuration_with_any_value_exchanged_is_read_or_refused_in_one_line(data, new):
+    config = data.draw(st.sampled_from(ANSWERED))
+    path = data.draw(st.sampled_from(list(places(config))))
+    said = ""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, "transformers", None)
+        try:
+            model = architecture_from_hf_config(exchanged(config, path, new), model_id="x")
+        except InputError as error:
+            said = str(error)
+        else:
+            assert weight_bytes(model, stored_parts(model)) > 0
+    assert "\n" not in said
