@@ -13,6 +13,9 @@
 
     answers = llmco2.predict_frame(requests)  # a pandas DataFrame in, one row a request; and out
 
+    choice = llmco2.choose(model="Qwen/Qwen3-8B", gpu=["H100", "L40S"], engine="vllm", max_tpot_s=0.02)
+    choice.best, choice.equal, choice.pareto, choice.frame  # the least energy within the target, and the others
+
 What is wrong with an argument raises ``llmco2.InputError``, a ValueError, in one line with the remedy. Answers are the
 same every time, footprints compare, hash and pickle, and calls from several threads are safe.
 ``llmco2.report.table.footprint_text(footprint)`` is the table that the command line prints.
@@ -26,16 +29,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmco2.decision.choice import Choice, choose
     from llmco2.errors import InputError, LLMCO2Error
     from llmco2.predictor.api import predict, predict_frame
     from llmco2.records.footprint import Footprint
 
 __version__ = "0.1.0"
-__all__ = ["Footprint", "InputError", "LLMCO2Error", "__version__", "predict", "predict_frame"]
+__all__ = [
+    "Choice",
+    "Footprint",
+    "InputError",
+    "LLMCO2Error",
+    "__version__",
+    "choose",
+    "predict",
+    "predict_frame",
+]
 _MODULES = {
+    "Choice": "llmco2.decision.choice",
     "Footprint": "llmco2.records.footprint",
     "InputError": "llmco2.errors",
     "LLMCO2Error": "llmco2.errors",
+    "choose": "llmco2.decision.choice",
     "predict": "llmco2.predictor.api",
     "predict_frame": "llmco2.predictor.api",
 }

@@ -72,10 +72,12 @@ def test_the_command_line_itself_loads_nothing_heavy() -> None:
 
 def test_the_package_names_its_front_door_and_nothing_else() -> None:
     assert dir(llmco2) == [
+        "Choice",
         "Footprint",
         "InputError",
         "LLMCO2Error",
         "__version__",
+        "choose",
         "predict",
         "predict_frame",
     ]

@@ -6,10 +6,9 @@ comparison are sorted: first what fits its GPUs, then batches that would run in 
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,25 +17,21 @@ import numpy as np
 import pandas as pd
 
 from llmco2.carbon.yearly import batches_per_year, busy_replicas
-from llmco2.catalog.grids import resolve_zone
 from llmco2.cli import answers_file, requests_file
 from llmco2.cli.output_file import check_output
+from llmco2.decision.candidates import check_values, combinations
 from llmco2.errors import InputError, UnknownNameError, explain
 from llmco2.predictor.calibration import calibration_mismatch
 from llmco2.predictor.checkpoint import load_checkpoint
-from llmco2.predictor.frame import NAME_RESOLVERS
 from llmco2.predictor.memory_check import IN_TURNS, NO_ROOM
 from llmco2.records.columns import ANSWER_COLUMNS, FRAME_COLUMNS, YEARLY_COLUMNS, ZONE_COLUMN
-from llmco2.records.request import InferenceRequest
 from llmco2.units import GRAMS_PER_KILOGRAM, kwh_from_joules
 
 if TYPE_CHECKING:
     from llmco2.cli.predict import Predictor
 
 DEFAULT_ORDER: Final = "energy_per_output_token_j"
-MAX_COMBINATIONS: Final = 100_000
 _TIE_BREAK: Final = "operational_gco2e"
-RESOLVERS: Final[Mapping[str, Callable[[str], Any]]] = {**NAME_RESOLVERS, ZONE_COLUMN: resolve_zone}
 
 
 def answer_file(
@@ -158,16 +153,6 @@ def _in_order(answers: pd.DataFrame, order: Order) -> pd.DataFrame:
     return answers.loc[sorted_places.index].reset_index(drop=True)
 
 
-def check_values(asked: Mapping[str, Any]) -> None:
-    """Raise InputError for a name that means nothing or a number that no request can have."""
-    for name, value in asked.items():
-        for each in value if isinstance(value, tuple) else (value,):
-            if name in RESOLVERS:
-                RESOLVERS[name](each)
-            else:
-                InferenceRequest(**{"model": "any", "gpu": "any", name: each})
-
-
 def _refuse_what_never_serves(answers: pd.DataFrame, asked: Mapping[str, Any]) -> None:
     """Raise InputError for a value of an option with which no combination can be served, however much memory it had."""
     errors = answers["error"].fillna("").astype(str)
@@ -184,17 +169,6 @@ def _varied(answers: pd.DataFrame, asked: Mapping[str, Any]) -> list[str]:
     varied = [name for name, value in asked.items() if isinstance(value, tuple)]
     named = "tensor_parallel"
     return varied + [named] * (named not in varied and answers[named].nunique() > 1)
-
-
-def combinations(asked: Mapping[str, Any]) -> pd.DataFrame:
-    """Return one row for every combination of the values, a tuple being several; raise InputError for too many."""
-    values = [value if isinstance(value, tuple) else (value,) for value in asked.values()]
-    number = math.prod(map(len, values))
-    if number > MAX_COMBINATIONS:
-        raise InputError(
-            explain("too many combinations", got=f"{number:,}", expected=f"{MAX_COMBINATIONS:,} or fewer")
-        )
-    return pd.DataFrame(list(itertools.product(*values)), columns=list(asked))
 
 
 def yearly_columns(answers: pd.DataFrame, requests_per_s: float) -> dict[str, Any]:

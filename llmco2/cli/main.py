@@ -1,8 +1,8 @@
 """``llmco2``: the command line's front door.
 
 Invariant: every deliberate error ends as one line on standard error, without a traceback. Exit codes: 0
-answered, 1 the machine or a file of ours failed, 2 the input is wrong, 130 interrupted, 141 the reader of a
-pipe left.
+answered, 1 the machine or a file of ours failed, 2 the input is wrong, 3 nothing meets the targets of a choice,
+130 interrupted, 141 the reader of a pipe left.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
         "predict": Command(
             module="llmco2.cli.predict", help="predict energy and carbon of a request or a table of them"
+        ),
+        "choose": Command(
+            module="llmco2.cli.choose",
+            help="choose GPUs, parallelism and batch for least energy within targets",
         ),
         "measure": Command(
             module="llmco2.cli.measure", help="measure a campaign of configurations on the GPUs at hand"

@@ -35,7 +35,7 @@ class Predictor(Protocol):
 
 
 # option: (kind, metavar, help); an option's name is its keyword with dashes
-_REQUEST_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
+REQUEST_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
     {
         "gpu": (str, "GPU", "name of the GPU (llmco2 gpus lists them), or the path of a JSON datasheet"),
         "tensor_parallel": (whole, "N", "tensor parallelism: GPUs that share each layer (default: 1)"),
@@ -67,7 +67,7 @@ _REQUEST_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
         ),
     }
 )
-_CARBON_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
+CARBON_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
     {
         "zone": (
             str,
@@ -92,13 +92,13 @@ _CARBON_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
         ),
     }
 )
-_PREDICTOR_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
+PREDICTOR_OPTIONS: Final[Mapping[str, tuple[Any, str, str]]] = MappingProxyType(
     {
         "calibration": (str, "FILE", "file that llmco2 calibrate wrote from runs of your own"),
         "checkpoint": (str, "FILE", "checkpoint to answer from, its .json (default: the one that ships)"),
     }
 )
-_SHORT_NAMES: Final = MappingProxyType({"carbon_intensity_gco2e_per_kwh": "--carbon-intensity"})
+SHORT_NAMES: Final = MappingProxyType({"carbon_intensity_gco2e_per_kwh": "--carbon-intensity"})
 _FORMATS: Final = ("table", "json", "jsonl", "csv")
 _EXAMPLES: Final = """examples:
   llmco2 predict meta-llama/Llama-3.1-8B-Instruct --gpu H100-SXM5-80GB \\
@@ -132,14 +132,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="name of the model (llmco2 models lists them), or the path of its config.json",
     )
     for title, options in (
-        ("the request", _REQUEST_OPTIONS),
-        ("carbon", _CARBON_OPTIONS),
-        ("the predictor", _PREDICTOR_OPTIONS),
+        ("the request", REQUEST_OPTIONS),
+        ("carbon", CARBON_OPTIONS),
+        ("the predictor", PREDICTOR_OPTIONS),
     ):
         group = parser.add_argument_group(title)
         for name, (kind, metavar, text) in options.items():
-            option = _SHORT_NAMES.get(name, "--" + name.replace("_", "-"))
-            several = name in (*_REQUEST_OPTIONS, "zone")
+            option = SHORT_NAMES.get(name, "--" + name.replace("_", "-"))
+            several = name in (*REQUEST_OPTIONS, "zone")
             reader = listed(kind) if several else kind
             group.add_argument(option, dest=name, type=reader, metavar=metavar, help=text)
     _add_table_options(parser)
@@ -181,8 +181,8 @@ def _add_table_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, predictor: Predictor | None = None) -> int:
     """Answer from ``predictor``, by default the one that ships; return the exit code."""
     given = vars(args)
-    request = {name: given[name] for name in ("model", *_REQUEST_OPTIONS) if name in given}
-    overrides = {name: given[name] for name in (*_CARBON_OPTIONS, *_PREDICTOR_OPTIONS) if name in given}
+    request = {name: given[name] for name in ("model", *REQUEST_OPTIONS) if name in given}
+    overrides = {name: given[name] for name in (*CARBON_OPTIONS, *PREDICTOR_OPTIONS) if name in given}
     if "requests" in given:
         from llmco2.cli.answer_tables import answer_file  # noqa: PLC0415 - pandas, which one request does without
 

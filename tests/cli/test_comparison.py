@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmco2 as package
-from llmco2.cli.answer_tables import combinations, yearly_columns
+from llmco2.cli.answer_tables import yearly_columns
 from llmco2.cli.arguments import listed, number, whole
+from llmco2.decision.candidates import combinations
 from llmco2.errors import InputError
 from llmco2.records.columns import FRAME_COLUMNS, YEARLY_COLUMNS
 from tests.cli.conftest import Outcome
