@@ -17,20 +17,14 @@ from llmco2.deployment.deployment import Deployment, parallelism_error
 from llmco2.errors import explain
 from llmco2.operators.memory import memory_need
 from llmco2.predictor.columns import PredictionColumns, SizeColumns
+from llmco2.records.engines import ENGINES
 
 # Engines that page their KV cache: a batch too large for it waits in turns instead of failing.
+_PAGING_PRODUCTS: Final = frozenset(
+    {"vllm", "vllm-speculative", "sglang", "tgi", "tensorrt-llm", "deepspeed-mii", "splitwise-server"}
+)
 PAGING_ENGINES: Final = frozenset(
-    {
-        "vllm",
-        "vllm-0.5",
-        "vllm-0.11",
-        "vllm-speculative",
-        "sglang",
-        "tgi",
-        "tensorrt-llm",
-        "deepspeed-mii",
-        "splitwise-server",
-    }
+    engine.name for engine in ENGINES.values() if (engine.product or engine.name) in _PAGING_PRODUCTS
 )
 WIDEST_REMEDY: Final = 64  # GPUs; no remedy asks for more
 _NOTHING_FITS: Final = "use a smaller model, a narrower precision or more pipeline stages"

@@ -110,3 +110,10 @@ def test_a_model_that_no_group_of_gpus_holds_says_so(random_checkpoint_path: Pat
 
 def test_paging_engines_are_engines() -> None:
     assert set(ENGINES) >= PAGING_ENGINES
+
+
+@pytest.mark.parametrize("generation", ["vllm-0.7", "sglang-0.4", "tensorrt-llm-0"])
+def test_an_older_generation_pages_as_its_product_does(generation: str, random_checkpoint_path: Path) -> None:
+    asked = {"model": "meta-llama/Llama-3.1-8B", "gpu": "A100-SXM4-40GB", "batch_size": 512,
+             "prompt_tokens": 2048, "output_tokens": 256, "checkpoint": str(random_checkpoint_path)}  # fmt: skip
+    assert any("run in turns" in note for note in predict(engine=generation, **asked).notes)
