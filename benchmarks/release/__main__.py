@@ -1,7 +1,8 @@
 """``python -m benchmarks.release --nodes NODES.npz --lanes lanes.json --runs FOLDER --output FILE.json``.
 
 NODES.npz are the node functions that ``llmco2 train fit --config release`` writes; ``lanes.json`` lies beside the
-kernel tables (``python -m benchmarks.kernel_tables``); FOLDER holds the public runs or is a run table.
+kernel tables (``python -m benchmarks.kernel_tables``); FOLDER holds the public runs or is a run table. A
+``MODEL_CARD.md`` beside FILE.json gets the checkpoint's numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from benchmarks.accuracy.answers import label_predictions, product_answers
 from benchmarks.accuracy.workload import SLOW_REGIME, Workload, measured_workload
 from benchmarks.command_line import exit_code
 from benchmarks.public_runs.tables import run_table
+from benchmarks.release.card import CARD_FILE, refreshed_card
 from benchmarks.release.release import fitted_hosts, intervals_of, release_data, write_release
 from llmco2.cli.arguments import OneLineParser
 from llmco2.data.tables import read_runs
@@ -45,9 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_release(
             args.output, arrays, lanes, hosts=hosts, intervals=intervals, data=data, sources=sources
         )
+    refresh_card(args.output)
     for engine, constants in hosts.items():
         print(engine, {name: float(f"{value:.3g}") for name, value in constants.items()})
     return 0
+
+
+def refresh_card(checkpoint: Path) -> None:
+    """Write the numbers of a checkpoint into the model card beside it, where there is one."""
+    card = checkpoint.with_name(CARD_FILE)
+    if card.is_file():
+        metadata = json.loads(checkpoint.read_text(encoding="utf-8"))
+        card.write_text(refreshed_card(card.read_text(encoding="utf-8"), metadata), encoding="utf-8")
 
 
 def log_errors(workload: Workload, checkpoint: str) -> pd.DataFrame:
