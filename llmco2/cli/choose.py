@@ -117,7 +117,8 @@ def run(args: argparse.Namespace) -> int:
 
     choice = choose(**given)
     if kind == "json":
-        sys.stdout.write(choice_json(choice, top))
+        narrow = not (getattr(sys.stdout, "encoding", None) or "utf-8").casefold().startswith("utf")
+        sys.stdout.write(choice_json(choice, top, ascii_only=narrow))
     else:
         print_choice(choice, top, sys.stdout)
     return EXIT_UNMET if choice.shortfall else 0

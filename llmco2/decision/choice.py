@@ -20,7 +20,7 @@ from llmco2.decision.figures import with_figures, with_year
 from llmco2.decision.load import needed_replicas, running_requests
 from llmco2.decision.pareto import non_dominated
 from llmco2.decision.ranking import OBJECTIVE_COLUMNS, Objective, equal_to_first, objective_interval, ranked
-from llmco2.decision.targets import Shortfall, Targets, excess, meets, shortfall, surely_meets
+from llmco2.decision.targets import VERDICTS, Shortfall, Targets, excess, meets, shortfall, surely_meets
 from llmco2.errors import InputError, RequestError, UnknownNameError, explain
 from llmco2.predictor.frame import answer_frame
 from llmco2.predictor.memory_check import IN_TURNS
@@ -29,7 +29,6 @@ from llmco2.records.request import REQUEST_COLUMNS
 
 DEFAULT_TENSOR_PARALLEL: Final = (1, 2, 4, 8)
 DEFAULT_BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-VERDICTS: Final = ("meets", "misses", "exceeds memory", "no answer")
 Answer = Callable[[pd.DataFrame], pd.DataFrame]
 _HTML_ROWS: Final = 10
 

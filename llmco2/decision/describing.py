@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from llmco2.decision.ranking import Objective, objective_interval
-from llmco2.decision.targets import Missed
+from llmco2.decision.targets import VERDICTS, Missed
+from llmco2.units import KILOGRAMS_PER_TONNE, KWH_PER_MWH
 
 if TYPE_CHECKING:
     from llmco2.decision.choice import Choice
@@ -31,6 +32,12 @@ _UNITS: Final = {
     Objective.LATENCY: "s to the last token",
     Objective.GPUS: "GPUs",
 }
+_LEAST: Final = {
+    Objective.ENERGY: "Least energy",
+    Objective.CARBON: "Least carbon",
+    Objective.LATENCY: "Lowest latency",
+    Objective.GPUS: "Fewest GPUs",
+}
 _TARGETS: Final = {
     "max_ttft_s": ("a time to first token", " s", "--max-ttft"),
     "max_tpot_s": ("a time per output token", " s", "--max-tpot"),
@@ -43,7 +50,7 @@ def verdict_lines(choice: Choice) -> list[str]:
     """Return which option leads and by how much, or what keeps every option from the targets."""
     if choice.shortfall is not None:
         return [*_shortfall_lines(choice), f"Closest: {option_text(choice.closest, choice)}."]
-    lines = [f"Least {choice.objective}: {option_text(choice.closest, choice)}.", _margin(choice)]
+    lines = [f"{_LEAST[choice.objective]}: {option_text(choice.closest, choice)}.", _margin(choice)]
     if not bool(choice.closest["surely_meets"]):
         lines.append(
             "It meets the targets by the middle of its prediction, not at the slow end of its 90% interval."
@@ -74,45 +81,56 @@ def load_line(choice: Choice) -> str:
     """Return how the first option carries the rate: replicas, requests in each, and where it saturates."""
     first = choice.closest
     return (
-        f"{choice.requests_per_s:,g} requests/s: {first['replicas']:,.0f} x {first['requests_per_s_each']:.3g}/s, "
-        f"{first['running_requests']:.3g} requests running in each "
-        f"(rate x latency of {first['latency_s']:.3g} s); one replica saturates at "
-        f"{first['saturation_requests_per_s']:.3g} requests/s, so each is at {100 * first['load_share']:.0f}%."
+        f"{choice.requests_per_s:,g} requests/s: {first['replicas']:,.0f} x {_figure(first['requests_per_s_each'])}/s, "
+        f"{_figure(first['running_requests'])} requests running in each "
+        f"(rate x latency of {_figure(first['latency_s'])} s); one replica saturates at "
+        f"{_figure(first['saturation_requests_per_s'])} requests/s, so each is at {100 * first['load_share']:.0f}%."
     )
 
 
 def year_line(choice: Choice) -> str:
     """Return the year of the first option as a sum that can be checked."""
     first = choice.closest
-    mwh = {
-        name: first[f"{name}_energy_per_year_kwh"] / 1e3 for name in ("request", "idle", "host", "facility")
-    }
-    operational, embodied = (first[f"{name}_per_year_kgco2e"] / 1e3 for name in ("operational", "embodied"))
+    parts = ("request", "idle", "host", "facility")
+    work, idle, host, facility = (
+        _figure(first[f"{name}_energy_per_year_kwh"] / KWH_PER_MWH, 4) for name in parts
+    )
+    operational, embodied = (
+        first[f"{name}_per_year_kgco2e"] / KILOGRAMS_PER_TONNE for name in ("operational", "embodied")
+    )
+    intensity = _figure(first["carbon_intensity_gco2e_per_kwh"], 4)  # g/kWh is kg/MWh
     return (
-        f"A year: ({mwh['request']:.4g} MWh requests + {mwh['idle']:.4g} idle + {mwh['host']:.4g} host) x PUE "
-        f"{first['pue']:g} = {mwh['facility']:.4g} MWh; x {first['carbon_intensity_gco2e_per_kwh']:.4g} kg/MWh = "
-        f"{operational:.4g} t CO2e, + {embodied:.4g} t embodied = {operational + embodied:.4g} t."
+        f"A year: ({work} MWh requests + {idle} idle + {host} host) x PUE {first['pue']:g} = {facility} MWh; "
+        f"x {intensity} kg/MWh = {_figure(operational, 4)} t CO2e, + {_figure(embodied, 4)} t embodied = "
+        f"{_figure(operational + embodied, 4)} t."
     )
 
 
 def _margin(choice: Choice) -> str:
-    met = choice.frame[choice.frame["verdict"] == "meets"]
+    met = choice.frame[choice.frame["verdict"] == VERDICTS[0]]
     middle, low, high = objective_interval(met, choice.objective)
-    unit = _UNITS[choice.objective]
-    own = f"{middle[0]:.3g} {unit}"
+    digits = 0 if choice.objective is Objective.GPUS else 3
+    own = f"{_figure(middle[0], digits)} {_UNITS[choice.objective]}"
     if high[0] > low[0]:
-        own += f" (90% interval {low[0]:.3g} – {high[0]:.3g})"
+        own += f" (90% interval {_figure(low[0], digits)} – {_figure(high[0], digits)})"
     if len(met) == 1:
         return f"{own}; no other option meets the targets."
     equal = met["equal_to_best"].to_numpy()
-    text = f"{own}; the next option takes {_more(middle[1], middle[0])}."
+    text = f"{own}; the next option takes {_more(middle[1], middle[0])}"
     others = int(equal.sum()) - 1
+    if not equal[1]:
+        text += ", outside the error band"
     if others:
-        text += f" {others:,} other option{'s are' if others > 1 else ' is'} equal: within the error band."
-    if not equal.all():
+        text += f". {others:,} other option{'s are' if others > 1 else ' is'} equal: within the error band"
+    if others and not equal.all():
         first = int((~equal).argmax())
-        text += f" The first outside it takes {_more(middle[first], middle[0])}."
-    return text
+        text += f". The first outside it takes {_more(middle[first], middle[0])}"
+    return text + "."
+
+
+def _figure(value: float, digits: int = 3) -> str:
+    """Return a figure with ``digits`` significant digits, or all of a whole number (0), without an exponent."""
+    return f"{float(f'{value:.{digits}g}') if digits else round(value):,.10g}"
 
 
 def _more(other: float, least: float) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from llmco2.bounded import shown
 from llmco2.errors import RequestError, explain
 
+VERDICTS: Final = ("meets", "misses", "exceeds memory", "no answer")
 COLUMNS: Final = {
     "max_ttft_s": "ttft_s",
     "max_tpot_s": "tpot_s",

@@ -15,8 +15,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llmco2.decision.choice import VERDICTS, Choice
+from llmco2.decision.choice import Choice
 from llmco2.decision.describing import HEADINGS, load_line, rounded_up, verdict_lines, year_line
+from llmco2.decision.targets import VERDICTS
 from llmco2.errors import shortened
 from llmco2.report.json_format import json_cells
 from llmco2.report.quantities import three_digits, time_text
@@ -44,6 +45,10 @@ def _interval(row: Row) -> str:
     return f"-{100 * less:.0f} +{100 * more:.0f}%"
 
 
+def _tpot(row: Row) -> str:
+    return time_text(row["tpot_s"]) if row["tpot_s"] > 0.0 else "–"  # one token: none comes later
+
+
 def _mark(row: Row) -> str:
     if row["verdict"] == VERDICTS[1]:
         return "!"
@@ -66,7 +71,7 @@ _COLUMNS: Final = (
     _G_REQUEST,
     _Column("gCO2e per\nM tokens", lambda row: three_digits(row["gco2e_per_million_output_tokens"])),
     _TTFT,
-    _Column("TPOT", lambda row: time_text(row["tpot_s"])),
+    _Column("TPOT", _tpot),
     _LATENCY,
     _Column("", _mark),
 )
@@ -88,7 +93,7 @@ def choice_table(choice: Choice, top: int, width: int) -> RenderableType:
         parts += [Text(load_line(choice)), Text(year_line(choice))]
     answered = choice.frame[choice.frame["verdict"].isin(VERDICTS[:2])]
     parts += [Text(), _fitting_table(choice, answered.head(top).to_dict("records"), width), Text()]
-    if choice.shortfall is None:
+    if _pictured(choice):
         parts += [Text(line, no_wrap=True) for line in front_lines(choice, width)] + [Text()]
     return Group(*parts, *map(Text, _footnotes(choice, len(answered), top)))
 
@@ -131,6 +136,11 @@ def _table(names: Sequence[str], columns: Sequence[_Column], rows: Sequence[Row]
     return table
 
 
+def _pictured(choice: Choice) -> bool:
+    """Return whether there is anything to compare in a picture."""
+    return int(choice.frame["verdict"].eq(VERDICTS[0]).sum()) > 1
+
+
 def front_lines(choice: Choice, width: int) -> list[str]:
     """Return the options within the targets by time and CO2e per 1,000 output tokens, the front marked by its GPUs."""
     grams, time, gpus = choice.front_columns
@@ -159,7 +169,7 @@ def front_lines(choice: Choice, width: int) -> list[str]:
 
 def _footnotes(choice: Choice, n_answered: int, top: int) -> Iterator[str]:
     met = choice.frame["verdict"].eq(VERDICTS[0])
-    if choice.shortfall is None:
+    if _pictured(choice):
         yield (
             "* the choice; digits: options that none beats in CO2e, time and GPUs at once, by their GPUs, + for 10 or "
             "more; . the others within the targets."
@@ -188,10 +198,11 @@ def _footnotes(choice: Choice, n_answered: int, top: int) -> Iterator[str]:
         yield f"{len(failed):,} without an answer, the first: {shortened(failed['error'].iloc[0])}"
 
 
-def choice_json(choice: Choice, top: int) -> str:
+def choice_json(choice: Choice, top: int, *, ascii_only: bool = False) -> str:
     """Return ``choice`` as an indented JSON object, ended by a newline, with its first ``top`` options.
 
     ``best`` is null where no option meets the targets; ``shortfall`` then has the closest one and what binds.
+    ``ascii_only`` escapes other characters, for a stream that could not encode them.
     """
     found = choice.shortfall
     content = {
@@ -219,7 +230,7 @@ def choice_json(choice: Choice, top: int) -> str:
         "n_options": {name: int((choice.frame["verdict"] == name).sum()) for name in VERDICTS},
         "options": [_cells(row) for row in choice.frame.head(top).to_dict("records")],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(content, indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
 
 
 def _cells(row: Mapping[Any, Any]) -> dict[str, Any]:
