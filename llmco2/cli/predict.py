@@ -171,6 +171,11 @@ def _add_table_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--descending", action="store_true", help="sort the most first")
     parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="also say where the time and the energy go; json always has it (one request, as a table)",
+    )
+    parser.add_argument(
         "--format",
         choices=_FORMATS,
         metavar="|".join(_FORMATS),
@@ -198,7 +203,14 @@ def run(args: argparse.Namespace, predictor: Predictor | None = None) -> int:
         return compare(given, request, overrides, predictor or _shipped())
     _refuse_table_options(given)
     footprint = (predictor or _shipped()).predict(**request, **overrides)
-    _print(footprint, given.get("format", "table"))
+    kind = given.get("format", "table")
+    _print(footprint, kind)
+    if kind == "table" and "explain" in given:
+        from llmco2.report.explain import explanation  # noqa: PLC0415
+        from llmco2.report.table import print_fitting  # noqa: PLC0415
+
+        sys.stdout.write("\n")
+        print_fitting(lambda _: explanation(footprint), sys.stdout)
     return 0
 
 

@@ -13,13 +13,15 @@ import numpy as np
 from llmco2.carbon import footprint_carbon
 from llmco2.deployment.resolving import request_deployment
 from llmco2.errors import DoesNotFitError
-from llmco2.predictor.answer import PhaseAnswer, answer_requests, deployment_factors
+from llmco2.operators.columns import Column
+from llmco2.physics.breakdown import ENERGY_PARTS, TIME_PARTS, Breakdown
+from llmco2.predictor.answer import Answer, PhaseAnswer, answer_requests, deployment_factors
 from llmco2.predictor.calibration import load_calibration
 from llmco2.predictor.checkpoint import load_checkpoint
 from llmco2.predictor.columns import SizeColumns
 from llmco2.predictor.named_gpus import counted_remark, named_degree
 from llmco2.predictor.resolved import kv_name, precision_by_part
-from llmco2.records.footprint import Footprint, Interval, PhaseEnergy
+from llmco2.records.footprint import Footprint, Interval, PhaseEnergy, PhaseParts
 from llmco2.records.request import (
     DEFAULT_OUTPUT_TOKENS,
     DEFAULT_PROMPT_TOKENS,
@@ -168,6 +170,12 @@ def predict(
         ttft_s=float(answer.ttft_s[0]),
         tpot_s=float(answer.tpot_s[0]),
         latency_s=total.time_s,
+        ttft_interval_s=_time_interval(answer, answer.ttft_s),
+        tpot_interval_s=_time_interval(answer, answer.tpot_s),
+        latency_interval_s=_time_interval(answer, answer.total.time_s),
+        prefill_parts=_parts(answer.prediction.prefill.breakdown),
+        decode_parts=_parts(answer.prediction.decode.breakdown),
+        measured_kernel_share=float(answer.prediction.measured_share[0]),
         energy_per_output_token_j=total.energy_j / tokens_out,
         energy_per_total_token_j=total.energy_j / (tokens_out + batch_size * prompt_tokens),
         carbon=carbon,
@@ -202,7 +210,8 @@ def predict_frame(
     - ``prefill_energy_j, decode_energy_j, energy_j``: joules; ``energy_low_j, energy_high_j``: the 90 %
       interval of the total; ``energy_lower_bound_j, energy_upper_bound_j``: its physical bounds
     - ``energy_per_output_token_j, energy_per_total_token_j``: joules; total: prompt and output tokens
-    - ``ttft_s, tpot_s, latency_s``: seconds to the first token, between later ones, to the last
+    - ``ttft_s, tpot_s, latency_s``: seconds to the first token, between later ones, to the last; ``ttft_low_s,
+      ttft_high_s`` and so on: their 90 % intervals
     - ``average_power_w``: watts
     - ``operational_gco2e, embodied_gco2e``: grams
     - ``in_domain``: like what the predictor was trained on; ``notes``: what is not, and what else to know;
@@ -228,6 +237,18 @@ def predict_frame(
         utilization=utilization,
         calibration=calibration,
         checkpoint=checkpoint,
+    )
+
+
+def _time_interval(answer: Answer, seconds: Column) -> Interval:
+    low, high = answer.time_ends.low, answer.time_ends.high
+    return Interval(low=float(seconds[0] * np.exp(low[0])), high=float(seconds[0] * np.exp(high[0])))
+
+
+def _parts(breakdown: Breakdown) -> PhaseParts:
+    return PhaseParts(
+        time_s=dict(zip(TIME_PARTS, breakdown.time_s[0].tolist(), strict=True)),
+        energy_j=dict(zip(ENERGY_PARTS, breakdown.energy_j[0].tolist(), strict=True)),
     )
 
 

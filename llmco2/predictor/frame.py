@@ -273,6 +273,15 @@ def _answer_chunk(
     return columns
 
 
+def _time_ends(answer: Answer) -> dict[str, NDArray[np.float64]]:
+    """Return the ends of the intervals of times, in seconds."""
+    times = {"ttft": answer.ttft_s, "tpot": answer.tpot_s, "latency": answer.total.time_s}
+    ends = {"low": np.exp(answer.time_ends.low), "high": np.exp(answer.time_ends.high)}
+    return {
+        f"{name}_{end}_s": seconds * factor for name, seconds in times.items() for end, factor in ends.items()
+    }
+
+
 def _figures(
     answer: Answer, sizes: SizeColumns, factors: list[CarbonFactors]
 ) -> dict[str, NDArray[np.float64]]:
@@ -307,6 +316,7 @@ def _figures(
         "ttft_s": answer.ttft_s,
         "tpot_s": answer.tpot_s,
         "latency_s": latency,
+        **_time_ends(answer),
         "average_power_w": energy / latency,
         "operational_gco2e": operational,
         "embodied_gco2e": embodied,

@@ -11,7 +11,7 @@ from typing import Final
 
 from llmco2.records.request import REQUEST_COLUMNS
 
-# Energies are joules of the whole batch over all its GPUs. Low and high are the ends of the 90 % interval;
+# Energies are joules of the whole batch over all its GPUs. Low and high are the ends of 90 % intervals;
 # lower_bound and upper_bound are physical.
 ANSWER_COLUMNS: Final = (
     "prefill_energy_j",
@@ -26,6 +26,12 @@ ANSWER_COLUMNS: Final = (
     "ttft_s",
     "tpot_s",
     "latency_s",
+    "ttft_low_s",
+    "ttft_high_s",
+    "tpot_low_s",
+    "tpot_high_s",
+    "latency_low_s",
+    "latency_high_s",
     "average_power_w",
     "operational_gco2e",
     "embodied_gco2e",

@@ -5,6 +5,7 @@ Invariant: no bare number. A predicted energy carries its interval and physical 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmco2.records.request import InferenceRequest
@@ -61,6 +62,14 @@ class Carbon:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseParts:
+    """Where the time (s) and the energy (J) of a phase go, by part; each adds up to the phase's whole."""
+
+    time_s: Mapping[str, float]
+    energy_j: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
     """The whole answer to one request."""
 
@@ -80,4 +89,12 @@ class Footprint:
     in_domain: bool
     notes: tuple[str, ...] = ()
     predictor: str = ""  # which checkpoint answered
+    ttft_interval_s: Interval | None = None
+    tpot_interval_s: Interval | None = None
+    latency_interval_s: Interval | None = None
+    prefill_parts: PhaseParts | None = None
+    decode_parts: PhaseParts | None = None
+    measured_kernel_share: float | None = (
+        None  # of a small step's kernel time, in kernels measured on such a board
+    )
     precision_by_part: str = ""  # which number format each part of the model is in

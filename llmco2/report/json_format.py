@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from llmco2.errors import FileFormatError, explain
-from llmco2.records.footprint import Carbon, Factor, Footprint, Interval, PhaseEnergy
+from llmco2.records.footprint import Carbon, Factor, Footprint, Interval, PhaseEnergy, PhaseParts
 from llmco2.records.request import REQUEST_COLUMNS, InferenceRequest
 from llmco2.report.rows import footprint_row
 
@@ -25,7 +25,20 @@ _ENCODE: Final = {
     for ascii_only in (False, True)
 }
 _PHASES: Final = ("prefill", "decode", "total")
-_PLAIN_DETAILS: Final = ("n_gpus", "memory_needed_bytes", "memory_available_bytes", "predictor")
+_PLAIN_DETAILS: Final = (
+    "n_gpus",
+    "memory_needed_bytes",
+    "memory_available_bytes",
+    "predictor",
+    "measured_kernel_share",
+)
+_OPTIONAL: Final = (
+    "ttft_interval_s",
+    "tpot_interval_s",
+    "latency_interval_s",
+    "prefill_parts",
+    "decode_parts",
+)
 
 
 def footprint_json(footprint: Footprint) -> str:
@@ -35,6 +48,9 @@ def footprint_json(footprint: Footprint) -> str:
     details["carbon"] = asdict(footprint.carbon) | {"total_gco2e": footprint.carbon.total_gco2e}
     details |= {name: getattr(footprint, name) for name in _PLAIN_DETAILS}
     details["notes"] = footprint.notes
+    for name in _OPTIONAL:
+        part = getattr(footprint, name)
+        details[name] = asdict(part) if part is not None else None
     content = footprint_row(footprint) | {DETAILS: details}
     return json.dumps([content], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -112,6 +128,12 @@ def footprint_from_json(text: str) -> Footprint:
             notes=tuple(details["notes"]),
             predictor=details["predictor"],
             precision_by_part=content["precision_by_part"],
+            measured_kernel_share=details["measured_kernel_share"],
+            ttft_interval_s=_interval(details["ttft_interval_s"]),
+            tpot_interval_s=_interval(details["tpot_interval_s"]),
+            latency_interval_s=_interval(details["latency_interval_s"]),
+            prefill_parts=_parts(details["prefill_parts"]),
+            decode_parts=_parts(details["decode_parts"]),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileFormatError(
@@ -121,6 +143,14 @@ def footprint_from_json(text: str) -> Footprint:
                 expected="the JSON that llmco2 predict --format json prints",
             )
         ) from error
+
+
+def _interval(content: Mapping[str, Any] | None) -> Interval | None:
+    return None if content is None else Interval(**content)
+
+
+def _parts(content: Mapping[str, Any] | None) -> PhaseParts | None:
+    return None if content is None else PhaseParts(**content)
 
 
 def _phase(content: Mapping[str, Any]) -> PhaseEnergy:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Final
 
 from llmco2.records.columns import FRAME_COLUMNS
-from llmco2.records.footprint import Footprint
+from llmco2.records.footprint import Footprint, Interval
 
 Cell = str | float | int | bool | None
 NOTE_SEPARATOR: Final = "; "
@@ -33,6 +33,9 @@ def footprint_row(footprint: Footprint) -> dict[str, Cell]:
         "ttft_s": footprint.ttft_s,
         "tpot_s": footprint.tpot_s,
         "latency_s": footprint.latency_s,
+        **_ends("ttft", footprint.ttft_interval_s),
+        **_ends("tpot", footprint.tpot_interval_s),
+        **_ends("latency", footprint.latency_interval_s),
         "average_power_w": total.average_power_w,
         "operational_gco2e": footprint.carbon.operational_gco2e,
         "embodied_gco2e": footprint.carbon.embodied_gco2e,
@@ -48,3 +51,8 @@ def footprint_row(footprint: Footprint) -> dict[str, Cell]:
         "precision_by_part": footprint.precision_by_part,
     }
     return {column: row[column] for column in FRAME_COLUMNS}
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, Cell]:
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return {f"{name}_low_s": low, f"{name}_high_s": high}

@@ -172,3 +172,13 @@ def test_answers_do_not_depend_on_their_neighbours(checkpoint: Checkpoint, reque
         assert alone.total.energy_j[0] == pytest.approx(whole.total.energy_j[row], rel=1e-5)
         assert alone.notes[0] == whole.notes[row]
         assert alone.errors[0] == whole.errors[row]
+
+
+def test_the_parts_of_an_answer_add_up_to_it(checkpoint: Checkpoint, requests: Any) -> None:
+    answer = predict_columns(checkpoint, requests.deployments, requests.sizes)
+    for phase in PHASES:
+        columns = getattr(answer, phase)
+        np.testing.assert_allclose(columns.breakdown.energy_j.sum(axis=1), columns.energy_j, rtol=1e-9)
+        np.testing.assert_allclose(columns.breakdown.time_s.sum(axis=1), columns.time_s, rtol=1e-9)
+        assert np.all(columns.breakdown.energy_j >= 0.0)
+        assert np.all(columns.breakdown.time_s >= -1e-12)

@@ -23,7 +23,8 @@ PROMISED = (
     "model gpu tensor_parallel pipeline_parallel expert_parallel engine precision kv_precision batch_size "
     "prompt_tokens output_tokens serving prefill_energy_j decode_energy_j energy_j energy_low_j "
     "energy_high_j energy_lower_bound_j energy_upper_bound_j energy_per_output_token_j "
-    "energy_per_total_token_j ttft_s tpot_s latency_s average_power_w operational_gco2e embodied_gco2e "
+    "energy_per_total_token_j ttft_s tpot_s latency_s ttft_low_s ttft_high_s tpot_low_s tpot_high_s "
+    "latency_low_s latency_high_s average_power_w operational_gco2e embodied_gco2e "
     "in_domain notes error resolved_model resolved_gpu resolved_n_gpus resolved_engine resolved_precision "
     "resolved_kv_precision precision_by_part"
 )
