@@ -159,8 +159,7 @@ def choose(
     check_values(asked)
 
     def answer(table: pd.DataFrame) -> pd.DataFrame:
-        files: dict[str, Any] = {"calibration": calibration, "checkpoint": checkpoint}
-        return answer_frame(table, with_time_interval=True, **files, **carbon)
+        return answer_frame(table, calibration=calibration, checkpoint=checkpoint, **carbon)
 
     options, left_out = _answered(combinations(asked | {"serving": "continuous"}), answer)
     options = options.assign(most_running_requests=options["batch_size"])

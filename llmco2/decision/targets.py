@@ -78,28 +78,28 @@ class Shortfall:
 
 
 def excess(options: pd.DataFrame, targets: Targets) -> NDArray[np.float64]:
-    """Return each option's values over the limits that are set, ``(n_options, n_targets)``; up to 1 meets."""
+    """Return each option's values over the limits that are set, ``(n_options, n_targets)``."""
     given = targets.given()
     columns = [options[COLUMNS[name]].to_numpy(np.float64) / limit for name, limit in given.items()]
     return np.stack(columns, axis=1) if columns else np.zeros((len(options), 0))
 
 
+def _within(options: pd.DataFrame, targets: Targets) -> NDArray[np.bool_]:
+    """Return which options stay within each limit that is set, ``(n_options, n_targets)``."""
+    given = targets.given()
+    columns = [options[COLUMNS[name]].to_numpy(np.float64) <= limit for name, limit in given.items()]
+    return np.stack(columns, axis=1) if columns else np.ones((len(options), 0), dtype=bool)
+
+
 def meets(options: pd.DataFrame, targets: Targets) -> NDArray[np.bool_]:
     """Return which options stay within every target, ``(n_options,)``."""
-    given = targets.given()
-    result = np.ones(len(options), dtype=bool)
-    for name, limit in given.items():
-        result &= options[COLUMNS[name]].to_numpy(np.float64) <= limit
-    return result
+    return np.asarray(_within(options, targets).all(axis=1))
 
 
 def surely_meets(options: pd.DataFrame, targets: Targets) -> NDArray[np.bool_]:
     """Return which options stay within every target at the slow end of the 90 % interval of their times."""
-    slower = (options["latency_high_s"] / options["latency_s"]).to_numpy(np.float64)
-    slow = options.assign(
-        gpus_needed=options["gpus_needed_high"],
-        **{name: options[name] * slower for name in ("ttft_s", "tpot_s", "latency_s")},
-    )
+    times = {f"{name}_s": options[f"{name}_high_s"] for name in ("ttft", "tpot", "latency")}
+    slow = options.assign(gpus_needed=options["gpus_needed_high"], **times)
     return meets(slow, targets)
 
 
@@ -112,10 +112,10 @@ def shortfall(options: pd.DataFrame, targets: Targets, objective: NDArray[np.flo
         objective: ``(n_options,)``.
     """
     names = list(targets.given())
-    over = excess(options, targets)
+    over, within = excess(options, targets), _within(options, targets)
     alone: list[tuple[float, float, int, Missed]] = []
     for k, name in enumerate(names):
-        others = np.flatnonzero((np.delete(over, k, axis=1) <= 1.0).all(axis=1))
+        others = np.flatnonzero(np.delete(within, k, axis=1).all(axis=1))
         if len(others):
             row = int(others[np.lexsort((objective[others], over[others, k]))[0]])
             alone.append(
@@ -126,7 +126,7 @@ def shortfall(options: pd.DataFrame, targets: Targets, objective: NDArray[np.flo
         return Shortfall(binding=tuple(item[3] for item in alone), alone=True, closest=closest)
     row = int(np.lexsort((objective, over.max(axis=1)))[0])
     binding = tuple(
-        _missed(options, targets, name, row) for k, name in enumerate(names) if over[row, k] > 1.0
+        _missed(options, targets, name, row) for k, name in enumerate(names) if not within[row, k]
     )
     return Shortfall(binding=binding, alone=False, closest=row)
 

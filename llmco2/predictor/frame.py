@@ -32,7 +32,6 @@ from llmco2.records.columns import ANSWER_COLUMNS, RESOLVED_COLUMNS
 from llmco2.records.engines import resolve_engine
 
 CHUNK_ROWS: Final = 2048
-TIME_INTERVAL_COLUMNS: Final = ("latency_low_s", "latency_high_s")
 NAME_RESOLVERS: Final = {
     "model": resolve_model,
     "gpu": resolve_gpu,
@@ -78,24 +77,15 @@ class _Deployed:
 
 
 def answer_frame(
-    requests: pd.DataFrame,
-    *,
-    calibration: str | None = None,
-    checkpoint: str | None = None,
-    with_time_interval: bool = False,
-    **carbon: Any,
+    requests: pd.DataFrame, *, calibration: str | None = None, checkpoint: str | None = None, **carbon: Any
 ) -> pd.DataFrame:
-    """Return the table with the answer's columns; see :func:`llmco2.predictor.api.predict_frame`.
-
-    ``with_time_interval`` adds TIME_INTERVAL_COLUMNS, the ends of the 90 % interval of ``latency_s``, seconds.
-    """
+    """Return the table with the answer's columns; see :func:`llmco2.predictor.api.predict_frame`."""
     numbers = load_checkpoint(checkpoint)
     resolve_factors(next(iter(load_gpus())), **carbon)  # a bad factor is the call's error, not the rows'
     table = read_request_table(requests)
     placed, which = _deployments(table)
     deployed = _deployed(placed, calibration, numbers, carbon)
-    figures = (*ANSWER_COLUMNS[:-2], *TIME_INTERVAL_COLUMNS)
-    answers: dict[str, NDArray[Any]] = {name: np.full(len(requests), np.nan) for name in figures}
+    answers: dict[str, NDArray[Any]] = {name: np.full(len(requests), np.nan) for name in ANSWER_COLUMNS[:-2]}
     answers["notes"] = np.full(len(requests), "", dtype=object)
     answers["error"] = table.errors
     for rows in _chunks(which, deployed):
@@ -107,7 +97,7 @@ def answer_frame(
     for name, default in DEFAULTS.items():
         if name not in result:
             result[name] = _whole(table.numbers[name]) if name in PARALLEL else default
-    for name in (*ANSWER_COLUMNS, *(TIME_INTERVAL_COLUMNS if with_time_interval else ())):
+    for name in ANSWER_COLUMNS:
         result[name] = answers[name]
     result["in_domain"] = result["in_domain"].astype("boolean")  # NA where there is no answer
     for name, column in _resolved_columns(placed, which).items():
@@ -320,6 +310,4 @@ def _figures(
         "average_power_w": energy / latency,
         "operational_gco2e": operational,
         "embodied_gco2e": embodied,
-        "latency_low_s": latency * np.exp(answer.time_ends.low),
-        "latency_high_s": latency * np.exp(answer.time_ends.high),
     }

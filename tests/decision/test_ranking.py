@@ -60,6 +60,18 @@ def test_targets_that_bind_together_by_hand() -> None:
     ]
 
 
+def test_a_value_just_above_its_target_misses_it() -> None:
+    """Their quotient may round to one."""
+    limits = np.random.default_rng(0).uniform(0.001, 1.0, 200)
+    for limit in limits.tolist():
+        above = float(np.nextafter(limit, 2.0))
+        targets = Targets(max_tpot_s=limit, max_ttft_s=limit)
+        table = options((above, above, 1.0, 1))
+        assert not meets(table, targets).any()
+        found = shortfall(table, targets, np.zeros(1))
+        assert [missed.nearest for missed in found.binding] == [above, above]
+
+
 @settings(max_examples=150, derandomize=True)
 @given(VALUES, st.tuples(*[st.floats(0.01, 10.0)] * 3))
 def test_the_nearest_values_can_be_met(rows: list[tuple[float, ...]], limits: tuple[float, ...]) -> None:
