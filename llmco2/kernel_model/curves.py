@@ -167,7 +167,8 @@ class _CurveBuilder:
     def _ask(self, index: int, call: Call, lane: Lane) -> _Ask:
         board = self.boards[self.deployments[index].device]
         sizes = (*call.sizes.items(), *call.growing.items())
-        key = (call.kind, call.axis, sizes, call.context_limit, call.format, lane.stack, lane.library, board)
+        reach = (call.context_limit, call.context_share)
+        key = (call.kind, call.axis, sizes, reach, call.format, lane.stack, lane.library, board)
         return _Ask(deployment=index, call=call, lane=lane, key=key)
 
     def _answers(self) -> dict[Hashable, Column]:
@@ -240,7 +241,7 @@ def _grid_sizes(call: Call) -> dict[str, Grid]:
         name = "context_tokens" if call.axis == "decode" else "tokens"
         sizes = {"batch_size": batch.ravel()}
         if name in SIZES[call.kind]:
-            sizes[name] = other.ravel()
+            sizes[name] = np.maximum(other.ravel() * call.context_share, 1.0)
             if call.context_limit:
                 sizes[name] = np.minimum(sizes[name], call.context_limit)
     for name, value in call.sizes.items():

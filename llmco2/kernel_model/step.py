@@ -38,6 +38,7 @@ class Call:
     count: float
     growing: dict[str, float] = field(default_factory=dict)  # size name → factor on the axis
     context_limit: float = 0.0  # tokens a sparse attention reads at most; 0: all
+    context_share: float = 1.0  # of the cached tokens that have an entry of their own
     format: str = ""
     beside: bool = False  # runs beside the routed experts, which hide it
 
@@ -116,27 +117,39 @@ def _gemm(part: Part, n: float, k: float, count: float, form: str, *, beside: bo
 
 def _grouped(shape: StepShape) -> Iterator[Call | Elementwise]:
     arch, tp = shape.architecture, shape.tensor_parallel
-    heads = max(arch.n_heads / tp, 1.0)
-    kv_heads = max(arch.n_kv_heads / tp, 1.0)
-    query = heads * arch.head_dim
-    out = query * (2.0 if arch.gated_attention_output else 1.0) + 2.0 * kv_heads * arch.head_dim
-    yield _gemm("projections", out, arch.hidden_dim, arch.n_attention_layers, shape.attention_format)
-    yield _gemm("projections", arch.hidden_dim, query, arch.n_attention_layers, shape.attention_format)
-    windows = (
-        (arch.n_full_attention_layers, 0.0),
-        (arch.n_sliding_attention_layers, float(arch.sliding_window_tokens)),
+    own = (arch.sliding_n_heads or arch.n_heads, arch.sliding_n_kv_heads or arch.n_kv_heads)
+    reaches = (
+        (arch.n_full_attention_layers, 0.0, arch.n_heads, arch.n_kv_heads, arch.head_dim),
+        (
+            arch.n_sliding_attention_layers,
+            float(arch.sliding_window_tokens),
+            *own,
+            arch.sliding_head_dim or arch.head_dim,
+        ),
     )
-    for layers, window in windows:
+    for layers, window, n_heads, n_kv_heads, head_dim in reaches:
         if not layers:
             continue
+        heads, kv_heads = max(n_heads / tp, 1.0), max(n_kv_heads / tp, 1.0)
+        query = heads * head_dim
+        out = query * (2.0 if arch.gated_attention_output else 1.0) + 2.0 * kv_heads * head_dim
+        yield _gemm("projections", out, arch.hidden_dim, layers, shape.attention_format)
+        yield _gemm("projections", arch.hidden_dim, query, layers, shape.attention_format)
         sizes = {
             "n_heads": heads,
             "n_kv_heads": kv_heads,
-            "head_dim": float(arch.head_dim),
+            "head_dim": float(head_dim),
             "window": window,
             "kv_bytes": shape.kv_bytes,
         }
-        yield Call(part="attention", kind="decode_attention", axis="decode", sizes=sizes, count=layers)
+        yield Call(
+            part="attention",
+            kind="decode_attention",
+            axis="decode",
+            sizes=sizes,
+            count=layers,
+            context_share=1.0 if window else 1.0 / max(arch.kv_compression, 1.0),
+        )
         narrow = float(shape.narrow_attention)
         yield Call(
             part="attention",
