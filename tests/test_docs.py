@@ -30,7 +30,11 @@ def test_a_command_answers(
     program, *argv = shlex.split(command)
     assert program == "llmco2"
     assert main(argv) == 0
-    assert "1 J per token is 0.278 kWh" in capsys.readouterr().out or (tmp_path / "grid.csv").is_file()
+    said = capsys.readouterr().out
+    if "--explain" in argv:
+        assert "Where the energy goes" in said
+    else:
+        assert "1 J per token is 0.278 kWh" in said or (tmp_path / "grid.csv").is_file()
 
 
 def test_the_code_runs(tmp_path: Path) -> None:
