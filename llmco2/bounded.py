@@ -6,6 +6,7 @@ anything else raises, in one line, before it costs time or memory.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import reprlib
@@ -40,7 +41,8 @@ def plain_file_bytes(path: Path, *, limit_bytes: int) -> bytes:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise OSError(
-            0, "Is a directory" if stat.S_ISDIR(found.st_mode) else "a pipe or a device, no plain file"
+            errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL,
+            "Is a directory" if stat.S_ISDIR(found.st_mode) else "a pipe or a device, no plain file"
         )
     if found.st_size > limit_bytes:
         raise ValueError(f"{found.st_size:,} bytes, more than {limit_bytes:,}")

@@ -39,7 +39,7 @@ def deployed(  # noqa: PLR0917 - the columns of a request, in their order
 
 def test_spellings_of_one_deployment_are_equal_and_hash_alike() -> None:
     one = deployed("Qwen/Qwen3-8B", "H100-SXM5-80GB", engine="vllm", precision="bf16")
-    other = deployed("qwen3-8b", "NVIDIA H100 80GB HBM3", engine="vLLM 0.8.5", precision="BFloat16")
+    other = deployed("qwen3-8b", "NVIDIA H100 80GB HBM3", engine="vLLM 0.19.0", precision="BFloat16")
     assert one == other
     assert len({one, other}) == 1
     assert one.datasheet is None
