@@ -42,7 +42,7 @@ def plain_file_bytes(path: Path, *, limit_bytes: int) -> bytes:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(
             errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL,
-            "Is a directory" if stat.S_ISDIR(found.st_mode) else "a pipe or a device, no plain file"
+            "Is a directory" if stat.S_ISDIR(found.st_mode) else "a pipe or a device, no plain file",
         )
     if found.st_size > limit_bytes:
         raise ValueError(f"{found.st_size:,} bytes, more than {limit_bytes:,}")

@@ -57,6 +57,8 @@ def read_nemotron_h(config: Config, model_id: str) -> Architecture:
     """Return a Nemotron-H decoder: each layer is Mamba-2, attention, MLP or experts, under one norm."""
     kinds = nemotron_layers(config)
     shape = common_fields(config, _NEMOTRON, model_id)
+    # Their classes write these also where no layer has experts.
+    config.get("n_routed_experts", "moe_latent_size")
     shape |= attention_fields(config, "nemotron_h", kinds.count("attention"))
     recurrent, other_per_mixer = mamba2_fields(
         config,

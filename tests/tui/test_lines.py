@@ -24,7 +24,7 @@ def words(line: Line) -> str:
 @pytest.mark.parametrize(
     ("zone", "says"),
     [
-        (None, "grid WOR World (assumed; z chooses) 458 gCO2e/kWh, year not stated  ecologits "),
+        (None, "grid WOR World (assumed; z chooses) 458 gCO2e/kWh, 2025, 1 y old  ecologits "),
         ("FRA", "grid FRA France 41.4 gCO2e/kWh, 2025, 1 y old  ecologits "),
         ("gcp:europe-west3", "europe-west3) 345 gCO2e/kWh, year not stated  Google Cloud region "),
     ],

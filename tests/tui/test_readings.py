@@ -56,9 +56,12 @@ async def test_a_burst_that_is_dropped_costs_no_joule(desk: Desk) -> None:
 
 
 def test_only_newer_readings_of_the_same_source_replace_older_ones() -> None:
-    older, newer, other = (Readings(samplings=(), source=n) for n in (1, 1, 2))
+    older, newer, other = (Readings(samplings=((),), source=n) for n in (1, 1, 2))
     assert newer.can_replace(older)
     assert not other.can_replace(older)
+    passed = Readings(samplings=((), ()), source=1)  # several of a recording
+    assert not newer.can_replace(passed)
+    assert not passed.can_replace(older)
 
 
 async def test_a_lost_gpu_is_grey_with_its_reason_and_comes_back(make_desk: MakeDesk) -> None:
