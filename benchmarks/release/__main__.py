@@ -67,6 +67,8 @@ def log_errors(workload: Workload, checkpoint: str) -> pd.DataFrame:
     labels, runs = workload.labels, workload.runs
     of_run = runs.iloc[labels["run"].to_numpy()].reset_index(drop=True)
     kept = (of_run["part"] != SLOW_REGIME) & of_run["trusted"]
+    # These runs of vLLM on one small board name no version, so they say nothing of a generation.
+    kept &= ~((of_run["source"] == "alejandroldz") & (of_run["engine"] == "vllm"))
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.log(labels["measured"].to_numpy() / predicted.to_numpy())
     table = pd.DataFrame(
