@@ -12,7 +12,6 @@ from typing import Final
 
 from llmco2.catalog import tables
 from llmco2.catalog.architecture import Architecture
-from llmco2.catalog.hf_config import read_hf_config
 from llmco2.errors import FileFormatError, explain
 
 _CONFIG: Final = "config.json"
@@ -51,6 +50,8 @@ def read_checkpoint(path: Path, resolve: Callable[[str], Architecture]) -> Archi
     named = path.name == _ADAPTER
     if named or (path == folder and not (path / _CONFIG).is_file() and (path / _ADAPTER).is_file()):
         return _adapted(folder / _ADAPTER, resolve)
+    from llmco2.catalog.hf_config import read_hf_config  # noqa: PLC0415 - its readers, which catalog names do without
+
     return read_hf_config(path)
 
 
