@@ -6,7 +6,7 @@ Invariant: no bare number. A predicted energy carries its interval and physical 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmco2.records.request import InferenceRequest
 
@@ -65,8 +65,8 @@ class Carbon:
 class PhaseParts:
     """Where the time (s) and the energy (J) of a phase go, by part; each adds up to the phase's whole."""
 
-    time_s: Mapping[str, float]
-    energy_j: Mapping[str, float]
+    time_s: Mapping[str, float] = field(hash=False)
+    energy_j: Mapping[str, float] = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
