@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -147,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=whole, default=0, metavar="N")
     args = parser.parse_args(argv)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*LeafSpec")  # of lightning 2.6 with torch 2.13
     kinds = [kind for kind in args.kinds.split(",") if kind]
     for kind in kinds:
         if kind not in SHAPE_OF or not (args.kernels / f"{kind}.parquet").is_file():
